@@ -1,0 +1,246 @@
+"""The node: the use cases of the hub. It owns the registry of channels and clients, and the tasks that serve them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, final
+
+import attrs
+import trio
+
+from broker.eager import own_task
+from broker.hub.channel import Channel
+from broker.hub.control import ControlCommand, DisconnectUser
+from broker.hub.ports import (
+    PLAIN_PUBLISH,
+    Broker,
+    HistoryPage,
+    HistoryQuery,
+    Presence,
+    PresenceStats,
+    PublishOptions,
+    PublishResult,
+)
+from broker.hub.registry import Registry
+from broker.hub.timers import TimerWheel
+from broker.observe import Counters
+from broker.protocol import ClientInfo, Publication
+
+__all__ = ["Node", "NodeInfo", "open_node"]
+
+_LINGER = 1.0
+"""Seconds that a channel without subscribers stays subscribed at the engine: clients come back at once."""
+
+
+@final
+@attrs.frozen
+class NodeInfo:
+    """What a node tells of itself; `uptime` in seconds."""
+
+    uid: str
+    name: str
+    num_clients: int
+    num_users: int
+    num_subs: int
+    num_channels: int
+    uptime: int
+
+
+@final
+class Node:
+    """One server process of the cluster: opened by `open_node`, alive as long as its block."""
+
+    def __init__(self, name: str, broker: Broker, presence: Presence, nursery: trio.Nursery) -> None:
+        self.uid = str(uuid.uuid4())
+        self.name = name
+        self.registry = Registry()
+        self.timers = TimerWheel()
+        self.counters = Counters()
+        self._broker = broker
+        self._presence = presence
+        self._nursery = nursery
+        self._started = trio.current_time()
+        self._idle: dict[str, float] = {}
+        self._clock = trio.current_time
+        broker.attach(_Delivery(self.registry, self.counters))
+
+    # ---- publications and what is kept of them --------------------------------------------------------------------
+
+    async def publish(self, channel: str, pub: Publication, options: PublishOptions = PLAIN_PUBLISH) -> PublishResult:
+        """Publish to everybody. Waits while this channel's pump is full: publishers feel a slow server, not readers."""
+        local = self.registry.channels.get(channel)
+        while local is not None and local.full:
+            await own_task()
+            await local.wait_room()
+        result = await self._broker.publish(channel, pub, options)
+        if result.suppressed:
+            self.counters.suppressed[result.suppressed] += 1
+        else:
+            self.counters.sent["publication"] += 1
+        return result
+
+    async def publish_join(self, channel: str, info: ClientInfo) -> None:
+        self.counters.sent["join"] += 1
+        await self._broker.publish_join(channel, info)
+
+    async def publish_leave(self, channel: str, info: ClientInfo) -> None:
+        self.counters.sent["leave"] += 1
+        await self._broker.publish_leave(channel, info)
+
+    async def history(self, channel: str, query: HistoryQuery, meta_ttl: float) -> HistoryPage:
+        self.counters.actions["history"] += 1
+        return await self._broker.history(channel, query, meta_ttl)
+
+    async def remove_history(self, channel: str) -> None:
+        self.counters.actions["history_remove"] += 1
+        await self._broker.remove_history(channel)
+
+    # ---- presence -------------------------------------------------------------------------------------------------
+
+    async def add_presence(self, channel: str, client_id: str, info: ClientInfo) -> None:
+        self.counters.actions["add_presence"] += 1
+        await self._presence.add(channel, client_id, info)
+
+    async def remove_presence(self, channel: str, client_id: str) -> None:
+        self.counters.actions["remove_presence"] += 1
+        await self._presence.remove(channel, client_id)
+
+    async def presence(self, channel: str) -> dict[str, ClientInfo]:
+        self.counters.actions["presence"] += 1
+        return await self._presence.clients(channel)
+
+    async def presence_stats(self, channel: str) -> PresenceStats:
+        self.counters.actions["presence_stats"] += 1
+        return await self._presence.stats(channel)
+
+    # ---- channels of this node ------------------------------------------------------------------------------------
+
+    async def open_channel(self, name: str) -> Channel:
+        """The channel, with the engine delivering to it. The caller adds its subscription before its next await."""
+        while True:
+            channel = self.registry.channels.get(name)
+            if channel is None:
+                channel = Channel(name, self._spawn)
+                channel.ready = ready = trio.Event()
+                self.registry.channels[name] = channel
+                self.counters.actions["broker_subscribe"] += 1
+                try:
+                    await self._broker.subscribe(name)
+                except BaseException:
+                    del self.registry.channels[name]
+                    raise
+                finally:
+                    channel.ready = None
+                    ready.set()
+                self._idle[name] = self._clock()  # until it has a subscriber
+                return channel
+            if channel.ready is None:
+                return channel
+            await own_task()
+            await channel.ready.wait()
+
+    def release(self, channel: Channel) -> None:
+        """Call after a subscription was removed: a channel that nobody uses goes after a moment."""
+        if not channel.subscriptions:
+            self._idle[channel.name] = self._clock()
+
+    async def _drop_idle(self) -> None:
+        before = self._clock() - _LINGER
+        for name, since in list(self._idle.items()):
+            if since > before:
+                continue
+            del self._idle[name]
+            channel = self.registry.channels[name]
+            if channel.subscriptions:
+                continue
+            channel.ready = ready = trio.Event()  # who wants it now waits until the engine has let go of it
+            try:
+                self.counters.actions["broker_unsubscribe"] += 1
+                await self._broker.unsubscribe(name)
+            finally:
+                self.counters.deliveries += channel.deliveries
+                del self.registry.channels[name]
+                ready.set()
+
+    async def _janitor(self) -> None:
+        while True:
+            await trio.sleep(_LINGER / 2)
+            await self._drop_idle()
+
+    def _spawn(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._nursery.start_soon(task)
+
+    # ---- connections ----------------------------------------------------------------------------------------------
+
+    async def control(self, command: ControlCommand) -> None:
+        """Carry `command` out on every connection it concerns, on every node."""
+        self.counters.sent["control"] += 1
+        target = command.target
+        spare = command.spare if isinstance(command, DisconnectUser) else frozenset()
+        for client in self.registry.select(target.user, target.client, target.session):
+            if client.client_id not in spare:
+                client.control(command)
+
+    def info(self) -> list[NodeInfo]:
+        """All nodes of the cluster."""
+        registry = self.registry
+        channels = list(registry.live_channels())
+        return [
+            NodeInfo(
+                uid=self.uid,
+                name=self.name,
+                num_clients=len(registry.clients),
+                num_users=len(registry.users),
+                num_subs=sum(channel.subscriptions for channel in channels),
+                num_channels=len(channels),
+                uptime=int(self._clock() - self._started),
+            )
+        ]
+
+    def channels(self) -> dict[str, int]:
+        """Channels that have subscribers on any node, with how many."""
+        return {channel.name: channel.subscriptions for channel in self.registry.live_channels()}
+
+
+@final
+class _Delivery:
+    """What the engine calls. Synchronous; hands everything to the channel it is for."""
+
+    __slots__ = ("_channels", "_received")
+
+    def __init__(self, registry: Registry, counters: Counters) -> None:
+        self._channels = registry.channels
+        self._received = counters.received
+
+    def publication(self, channel: str, pub: Publication, epoch: str, base: Publication | None) -> None:
+        local = self._channels.get(channel)
+        if local is not None and local.subscriptions:
+            self._received["publication"] += 1
+            local.push_publication(pub, epoch, base)
+
+    def join(self, channel: str, info: ClientInfo) -> None:
+        local = self._channels.get(channel)
+        if local is not None and local.subscriptions:
+            self._received["join"] += 1
+            local.push_join(info)
+
+    def leave(self, channel: str, info: ClientInfo) -> None:
+        local = self._channels.get(channel)
+        if local is not None and local.subscriptions:
+            self._received["leave"] += 1
+            local.push_leave(info)
+
+
+@asynccontextmanager
+async def open_node(name: str, broker: Broker, presence: Presence) -> AsyncIterator[Node]:
+    """The hub stage: its nursery owns the channel registry, the pumps, the timer wheel and the janitor."""
+    async with trio.open_nursery() as nursery:
+        node = Node(name, broker, presence, nursery)
+        nursery.start_soon(node.timers.run, name="timers")
+        nursery.start_soon(node._janitor, name="hub janitor")
+        try:
+            yield node
+        finally:
+            nursery.cancel_scope.cancel()

@@ -1,0 +1,204 @@
+"""The state of one client, and the few things that every command does with it.
+
+`Session` (session.py) adds the order of commands, the timers and the end; the commands themselves stand in modules
+of their own and take a `Client`.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import uuid
+from typing import final
+
+import trio
+
+from broker.hub import Channel, ControlCommand, DeltaMode, GroupKey, Outbox, Subscription
+from broker.protocol import ClientInfo, codes
+from broker.protocol.wire import Wire
+from broker.sessions.context import Context, Peer
+
+__all__ = ["Client", "ClientSubscription", "Status"]
+
+
+@final
+class Status(enum.Enum):
+    NEW = 0  # no connect yet
+    CONNECTED = 1
+    UNUSABLE = 2  # connect was answered with an error
+    CLOSED = 3
+
+
+@final
+class ClientSubscription(Subscription):
+    """A subscription from the moment its channel is reserved.
+
+    It stands in `Client.subs` from the first check to the end, and nobody else may take its channel meanwhile:
+    whatever finishes late compares `client.subs[channel] is sub` before it commits. `committed` is set when the
+    client has been told. `presence` and `join_leave` say what others see of it. `expire_at` is in Unix seconds, 0
+    for never; `checked_at` is when its position last agreed with the engine (Trio's clock).
+    """
+
+    __slots__ = (
+        "channel",
+        "checked_at",
+        "client_side_refresh",
+        "committed",
+        "expire_at",
+        "info",
+        "join_leave",
+        "meta_ttl",
+        "presence",
+        "recoverable",
+        "server_side",
+        "source",
+    )
+
+    def __init__(self, client: Client, *, server_side: bool = False) -> None:
+        super().__init__(client, GroupKey(client.wire, DeltaMode.OFF, False, None), positioned=False)
+        self.channel: Channel | None = None
+        self.committed = False
+        self.server_side = server_side
+        self.presence = self.join_leave = self.recoverable = False
+        self.client_side_refresh = True
+        self.info = b""
+        self.expire_at = 0
+        self.checked_at = 0.0
+        self.meta_ttl = 0.0
+        self.source = 0
+
+
+class Client:
+    """One connected client. `subs` holds subscriptions and reservations by channel.
+
+    Times are Trio's clock, `math.inf` for never; `expire_at` is in Unix seconds, 0 for never. `slot` belongs to
+    the timer wheel.
+    """
+
+    __slots__ = (
+        "client_id",
+        "client_side_refresh",
+        "context",
+        "expire_at",
+        "expires",
+        "info",
+        "next_ping",
+        "next_pong",
+        "next_tick",
+        "outbox",
+        "peer",
+        "pinged_at",
+        "session_id",
+        "slot",
+        "status",
+        "subs",
+        "token_channels",
+        "user",
+        "wire",
+    )
+
+    def __init__(self, peer: Peer, context: Context) -> None:
+        self.peer = peer
+        self.context = context
+        self.wire: Wire = peer.wire
+        self.outbox: Outbox = peer.outbox
+        self.status = Status.NEW
+        self.client_id = self.session_id = self.user = ""
+        self.info = b""
+        self.subs: dict[str, ClientSubscription] = {}
+        self.token_channels: frozenset[str] = frozenset()
+        self.expire_at = 0
+        self.client_side_refresh = True
+        self.expires = self.next_ping = self.next_pong = self.next_tick = math.inf
+        self.pinged_at = 0.0
+        self.slot: int | None = None
+
+    # ---- who this is ----------------------------------------------------------------------------------------------
+
+    def admit(self, user: str) -> None:
+        """Take this client into the registry, under a new id."""
+        self.user = user
+        self.client_id = str(uuid.uuid4())
+        self.context.node.registry.add(self)
+
+    def client_info(self, channel: str = "") -> ClientInfo:
+        """How others see this client, in `channel` if it is subscribed there."""
+        sub = self.subs.get(channel) if channel else None
+        return ClientInfo(self.user, self.client_id, self.info, sub.info if sub is not None else b"")
+
+    def subscribed(self, channel: str) -> bool:
+        """Whether a subscription, not only a reservation, stands."""
+        sub = self.subs.get(channel)
+        return sub is not None and sub.committed
+
+    def set_expiry(self, expire_at: int) -> int:
+        """Let the connection expire at `expire_at` (Unix seconds, 0 for never). Returns the seconds left."""
+        client = self.context.rules.client
+        if not expire_at:
+            self.expire_at, self.expires = 0, math.inf
+            return 0
+        wall = self.context.wall_clock()
+        left = min(int(expire_at - wall), MAX_TTL)
+        self.expire_at = expire_at
+        self.expires = trio.current_time() + left + client.expired_close_delay
+        return left
+
+    # ---- what is sent ---------------------------------------------------------------------------------------------
+
+    def reply(self, unit: bytes) -> None:
+        """Send one encoded reply or push, after everything sent before."""
+        self.outbox.offer(self.wire.pack((unit,)))
+
+    def push_unsubscribe(self, channel: str, why: codes.Unsubscribe) -> None:
+        """Tell the client that it is no longer subscribed."""
+        self.context.node.counters.server_unsubscribes[why.code] += 1
+        self.reply(self.wire.codec.push_unsubscribe(channel, why))
+
+    # ---- subscriptions in the hub ---------------------------------------------------------------------------------
+
+    def detach(self, sub: ClientSubscription) -> None:
+        """Take `sub` out of its channel, at once; presence is another matter."""
+        channel, sub.channel = sub.channel, None
+        sub.end()
+        if channel is not None:
+            channel.remove(sub)
+            self.context.node.release(channel)
+
+    # ---- timers and the end ---------------------------------------------------------------------------------------
+
+    def arm(self) -> None:
+        """Be woken for whatever comes first."""
+        self.context.node.timers.arm(self, min(self.next_ping, self.next_pong, self.next_tick, self.expires))
+
+    def on_timer(self, now: float) -> None:
+        """The time armed for has come."""
+        raise NotImplementedError  # Session does
+
+    def lost(self, channel: str) -> None:
+        """A positioned subscription missed something."""
+        raise NotImplementedError  # Session does
+
+    def control(self, command: ControlCommand) -> None:
+        """Carry out an API call that concerns this user."""
+        raise NotImplementedError  # Session does
+
+    def disconnect(self, why: codes.Disconnect) -> None:
+        """End: out of the hub at once, then the transport; presence follows later."""
+        if self.status is Status.CLOSED:
+            return
+        self.context.node.counters.server_disconnects[why.code] += 1
+        self.leave_hub()
+        self.peer.close(why)
+
+    def leave_hub(self) -> None:
+        """Out of the registry, the channels and the timer wheel. Synchronous, idempotent."""
+        self.status = Status.CLOSED
+        node = self.context.node
+        node.timers.disarm(self)
+        if self.client_id:
+            node.registry.remove(self)
+        for sub in self.subs.values():
+            self.detach(sub)
+
+
+MAX_TTL = 365 * 24 * 3600

@@ -1,0 +1,72 @@
+"""What all sessions share: the node, and the rules that a reload replaces in one assignment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, final
+
+import attrs
+
+from broker.auth import TokenVerifier
+from broker.channels import Channels
+from broker.hub import Node, Outbox
+from broker.protocol import codes
+from broker.protocol.wire import Wire
+from broker.sessions.options import ClientOptions, RpcOptions
+
+__all__ = ["Context", "Peer", "Rules"]
+
+
+@final
+@attrs.frozen
+class Rules:
+    """Everything a SIGHUP can change for sessions. Built whole, then put into `Context.rules` at once."""
+
+    client: ClientOptions
+    channels: Channels
+    rpc: RpcOptions
+    connection_tokens: TokenVerifier
+    subscription_tokens: TokenVerifier
+
+
+@final
+@attrs.define
+class Context:
+    """One per server. `wall_clock` gives Unix seconds; `random` a number in [0, 1)."""
+
+    node: Node
+    rules: Rules
+    version: str
+    wall_clock: Callable[[], float]
+    random: Callable[[], float]
+
+
+class Peer(Protocol):
+    """The connection that carries a session, as the session sees it."""
+
+    transport: str
+    """Its name in metrics and hooks: `websocket`, …"""
+    native_ping: bool
+    """Whether the client asked for pings of the transport itself instead of the protocol's."""
+    header_user: str | None
+    """The user id that a trusted header named, if the configuration reads one."""
+
+    @property
+    def reading(self) -> bool:
+        """False while a command waits in its own task: what the client sends meanwhile is not seen yet."""
+        ...
+
+    @property
+    def wire(self) -> Wire: ...
+
+    @property
+    def outbox(self) -> Outbox: ...
+
+    def close(self, why: codes.Disconnect) -> None:
+        """Begin to close; synchronous. What waits in the outbox still leaves, unless the peer was too slow."""
+
+    def hang_up(self) -> None:
+        """Read no more; drop the connection without a code if the peer does not leave by itself within 5 s."""
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine at once, and go on with it in the connection's own task if it has to wait."""

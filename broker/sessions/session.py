@@ -1,0 +1,211 @@
+"""One client's life, from its first frame to the last trace of it: the order of commands, the timers, the end.
+
+What each command does stands in the modules beside this one. Commands are handled one after another, and a handler
+writes its reply itself, so that replies and pushes leave in the order in which they arose.
+
+Facts: client protocol (https://centrifugal.dev/docs/transports/client_protocol).
+"""
+
+from __future__ import annotations
+
+import math
+from time import perf_counter
+from typing import final
+
+import trio
+
+from broker.eager import own_task
+from broker.hub import ControlCommand, DisconnectUser, EngineUnavailable, RefreshUser, SubscribeUser
+from broker.protocol import Command, MalformedFrame, codes
+from broker.sessions import connect, publish, queries, refresh, server_side, subscribe, ticks
+from broker.sessions.client import Client, Status
+from broker.sessions.context import Context, Peer
+
+__all__ = ["Session"]
+
+_CLEANUP_TIMEOUT = 5.0
+"""Seconds that presence and leave events of a client that is gone may take."""
+_COMMANDS_PER_TURN = 128
+"""Commands of one frame handled before others get a turn."""
+
+
+@final
+class Session(Client):
+    """A `hub.Subscriber` and `hub.Timed`."""
+
+    __slots__ = ()
+
+    def __init__(self, peer: Peer, context: Context) -> None:
+        super().__init__(peer, context)
+        context.node.timers.arm(self, trio.current_time() + context.rules.client.stale_close_delay)
+
+    # ---- commands -------------------------------------------------------------------------------------------------
+
+    async def handle(self, frame: bytes) -> None:
+        """Handle the commands of one frame, in order, up to the first that ends the connection."""
+        counters = self.context.node.counters
+        transport = self.peer.transport
+        counters.transport_received[transport] += 1
+        counters.transport_received_bytes[transport] += len(frame)
+        handled = 0
+        try:
+            for command in self.wire.codec.commands(frame):
+                await self._dispatch(command)
+                if self.status is not Status.CONNECTED:
+                    return
+                handled += 1
+                if handled % _COMMANDS_PER_TURN == 0:
+                    await own_task()
+                    await trio.lowlevel.checkpoint()
+        except MalformedFrame:
+            self.disconnect(codes.BAD_PROTOCOL)
+        except codes.Disconnected as end:
+            self.disconnect(end.disconnect)
+
+    async def _dispatch(self, command: Command) -> None:
+        id = command.id
+        if not id:
+            if command.send is None:
+                self._pong()
+                return
+            id = 0
+        if self.status is not Status.CONNECTED and command.connect is None:
+            raise codes.Disconnected(codes.BAD_PROTOCOL)
+        started = perf_counter()
+        method = ""
+        try:
+            if command.connect is not None:
+                method = "connect"
+                await connect.connect(self, id, command.connect)
+            elif command.subscribe is not None:
+                method = "subscribe"
+                await subscribe.subscribe(self, id, command.subscribe)
+            elif command.unsubscribe is not None:
+                method = "unsubscribe"
+                await subscribe.unsubscribe(self, id, command.unsubscribe)
+            elif command.publish is not None:
+                method = "publish"
+                await publish.publish(self, id, command.publish)
+            elif command.presence is not None:
+                method = "presence"
+                await queries.presence(self, id, command.presence)
+            elif command.presence_stats is not None:
+                method = "presence_stats"
+                await queries.presence_stats(self, id, command.presence_stats)
+            elif command.history is not None:
+                method = "history"
+                await queries.history(self, id, command.history)
+            elif command.rpc is not None:
+                method = "rpc"
+                await queries.rpc(self, id, command.rpc)
+            elif command.send is not None:
+                raise codes.Disconnected(codes.SEND_NOT_AVAILABLE)
+            elif command.refresh is not None:
+                method = "refresh"
+                await refresh.refresh(self, id, command.refresh)
+            elif command.sub_refresh is not None:
+                method = "sub_refresh"
+                await refresh.sub_refresh(self, id, command.sub_refresh)
+            else:
+                raise codes.Disconnected(codes.BAD_PROTOCOL)
+        except codes.ClientError as failure:
+            self._answer_error(id, method, failure.error)
+        except EngineUnavailable:
+            self._answer_error(id, method, codes.INTERNAL)
+        self.context.node.counters.commands[method].add(perf_counter() - started)
+
+    def _answer_error(self, id: int, method: str, error: codes.Error) -> None:
+        if self.status is Status.CLOSED:
+            return
+        self.context.node.counters.reply_errors[method, error.code] += 1
+        self.reply(self.wire.codec.error(id, error))
+        if method == "connect":
+            # its client cannot go on: it has the error and a moment to leave
+            self.status = Status.UNUSABLE
+            self.peer.hang_up()
+
+    def _pong(self) -> None:
+        if self.status is not Status.CONNECTED or not self.pinged_at:
+            raise codes.Disconnected(codes.BAD_PROTOCOL)  # nobody asked
+        self.ponged()
+
+    def ponged(self) -> None:
+        """A ping was answered: by a pong command, or by the transport's own pong."""
+        if self.pinged_at:
+            took = trio.current_time() - self.pinged_at
+            self.context.node.counters.ping_pong[self.peer.transport].add(took)
+        self.pinged_at = 0.0
+        self.next_pong = math.inf
+
+    # ---- timers ---------------------------------------------------------------------------------------------------
+
+    def on_timer(self, now: float) -> None:
+        """Woken by the wheel for whatever came first: see `Client.arm`."""
+        if self.status is not Status.CONNECTED:
+            self.disconnect(codes.STALE)
+            return
+        if now >= self.next_pong and not self.peer.reading:
+            self.next_pong = now + 1.0  # a pong that nobody read is not held against the client
+        if now >= self.next_pong:
+            self.disconnect(codes.CONNECTION_CLOSED if self.peer.native_ping else codes.NO_PONG)
+            return
+        if now >= self.expires:
+            self.disconnect(codes.CONNECTION_EXPIRED)
+            return
+        if now >= self.next_ping:
+            self._ping(now)
+        if now >= self.next_tick:
+            self.next_tick = now + self.context.rules.client.presence_update_interval
+            self.peer.run(ticks.tick(self))
+        if self.status is Status.CONNECTED:
+            self.arm()
+
+    def _ping(self, now: float) -> None:
+        native = self.peer.native_ping
+        client = self.context.rules.client
+        self.outbox.offer(self.wire.native_ping if native else self.wire.ping)
+        self.next_ping = now + connect.ping_interval(client, native)
+        timeout = connect.pong_timeout(client, native)
+        if timeout:
+            self.pinged_at = now
+            self.next_pong = now + timeout
+
+    # ---- what the server does to it -------------------------------------------------------------------------------
+
+    def control(self, command: ControlCommand) -> None:
+        """Carry out an API call that concerns this user."""
+        if self.status is not Status.CONNECTED:
+            return
+        match command:
+            case DisconnectUser():
+                self.disconnect(command.why)
+            case RefreshUser():
+                refresh.by_server(self, command)
+            case SubscribeUser():
+                self.peer.run(server_side.subscribe(self, command))
+            case _:
+                self.peer.run(server_side.unsubscribe(self, command))
+
+    def lost(self, channel: str) -> None:
+        """A positioned subscription missed something."""
+        sub = self.subs.get(channel)
+        if sub is not None:
+            self.detach(sub)  # at once: nothing may reach it after the gap
+            self.peer.run(server_side.insufficient(self, channel, sub))
+
+    # ---- the end --------------------------------------------------------------------------------------------------
+
+    def peer_gone(self) -> None:
+        """The transport ended by itself."""
+        if self.status is not Status.CLOSED:
+            self.leave_hub()
+
+    async def cleanup(self) -> None:
+        """What may wait for a presence store, after the transport is closed."""
+        subs, self.subs = self.subs, {}
+        with trio.move_on_after(_CLEANUP_TIMEOUT, shield=True):
+            for channel, sub in subs.items():
+                try:
+                    await subscribe.forget(self, channel, sub)
+                except EngineUnavailable:
+                    continue  # entries of clients that are gone expire by themselves

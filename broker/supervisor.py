@@ -1,0 +1,83 @@
+"""Stages: services that start in order, live together, and end in the opposite order under one deadline.
+
+Knows no domain word. A stage is an async context manager; `Stages.enter` nests them, so that leaving is
+inside-out: the innermost stage (the doors) ends first, the outermost (the engine) last. Signals and the shutdown
+deadline are here too, because they decide when the innermost block is left.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import final
+
+import trio
+
+__all__ = ["Signals", "Stopped", "deadline_for_leaving", "open_signals"]
+
+
+@final
+class Stopped(Exception):
+    """Shutdown took longer than it may: what is left is cut off."""
+
+
+@final
+class Signals:
+    """Waits for the operating system: SIGINT and SIGTERM end the server, SIGHUP reloads it.
+
+    `stopping` is set at the first SIGINT or SIGTERM; a second one sets `hurry`.
+    """
+
+    def __init__(self) -> None:
+        self.stopping = trio.Event()
+        self.hurry = trio.Event()
+
+    async def watch(self, reload: Callable[[], Awaitable[None]]) -> None:
+        """Runs in the root nursery until it is cancelled."""
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as received:
+            async for number in received:
+                if number == signal.SIGHUP:
+                    await reload()
+                elif self.stopping.is_set():
+                    self.hurry.set()
+                else:
+                    self.stopping.set()
+
+
+@asynccontextmanager
+async def open_signals(reload: Callable[[], Awaitable[None]]) -> AsyncIterator[Signals]:
+    """The root: signals are watched for as long as the block lives."""
+    signals = Signals()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(signals.watch, reload, name="signals")
+        try:
+            yield signals
+        finally:
+            nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def deadline_for_leaving(signals: Signals, seconds: float) -> AsyncIterator[None]:
+    """From the first stop signal on, the block has `seconds` to end, or until the second signal.
+
+    Raises:
+        Stopped: it had not ended by then; everything within was cancelled.
+    """
+    late = False
+    async with trio.open_nursery() as nursery:
+        scope = nursery.cancel_scope
+
+        async def watch() -> None:
+            nonlocal late
+            await signals.stopping.wait()
+            with trio.move_on_after(seconds):
+                await signals.hurry.wait()
+            late = True
+            scope.cancel()
+
+        nursery.start_soon(watch, name="shutdown deadline")
+        yield
+        scope.cancel()
+    if late:
+        raise Stopped(f"shutdown did not finish in {seconds:g} s")

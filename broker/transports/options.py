@@ -1,0 +1,73 @@
+"""What the doors for clients can be told: listeners, TLS, WebSocket (server API §1.6, §1.7)."""
+
+from __future__ import annotations
+
+from typing import final
+
+import attrs
+
+from broker.values import Duration, Pem
+
+
+@final
+@attrs.frozen(kw_only=True)
+class TlsOptions:
+    """TLS of one listener, or of one outgoing connection."""
+
+    enabled: bool = False
+    cert_pem: Pem = Pem()
+    key_pem: Pem = Pem()
+    server_ca_pem: Pem = Pem()
+    """Roots that an outgoing connection trusts."""
+    client_ca_pem: Pem = Pem()
+    """On a listener: clients must show a certificate signed by these."""
+    insecure_skip_verify: bool = False
+    server_name: str = ""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class HttpServerOptions:
+    """Where the daemon listens: `http_server.*`, without ACME, HTTP/3 and cleartext HTTP/2."""
+
+    address: str = ""
+    """Empty: all interfaces."""
+    port: int = 8000
+    internal_address: str = ""
+    """Where the API, metrics and health answer; empty takes `address`."""
+    internal_port: str = ""
+    """A text, as Centrifugo has it; empty takes `port`."""
+    tls: TlsOptions = TlsOptions()
+    tls_external: bool = False
+    """TLS only on the external listener."""
+    internal_tls: TlsOptions = TlsOptions()
+    unix_socket: str = ""
+    """Our own option: the path of a Unix socket that also serves everything; empty means none."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class WebSocketOptions:
+    """The `websocket` section."""
+
+    disabled: bool = False
+    handler_prefix: str = "/connection/websocket"
+    compression: bool = False
+    compression_min_size: int = 0
+    compression_level: int = 1
+    read_buffer_size: int = 0
+    write_buffer_size: int = 0
+    use_write_buffer_pool: bool = False
+    write_timeout: Duration = Duration(1)
+    message_size_limit: int = 65536
+    decompressed_message_size_limit: int = 0
+    """0: ten times `message_size_limit`."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class EmulationOptions:
+    """The `emulation` section. Its endpoint opens with the first emulated transport."""
+
+    handler_prefix: str = "/emulation"
+    max_request_body_size: int = 65536
