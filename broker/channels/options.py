@@ -122,7 +122,6 @@ class NamespaceOptions(ChannelOptions):
     name: str = ""
 
 
-@final
 @attrs.frozen(kw_only=True)
 class ChannelsOptions:
     """The `channel` section, without its proxies."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import final
-
 import attrs
 
 
-@final
 @attrs.frozen(kw_only=True)
 class EngineOptions:
     """The `engine` section, without the settings of engines that are not in this version."""

@@ -6,7 +6,7 @@ runs for as long as events wait, takes all that piled up, and makes one send per
 ever delayed in order to be joined.
 
 A positioned subscription goes through three states, each with its own set, so that nothing falls between:
-collecting (its history is being read; what is published meanwhile is noted), joining (its position is known; it
+collecting (it is being prepared; what is published meanwhile is noted), joining (its position is known; it
 takes part from the first event above it), live (in a group: position checks happen once per channel, here).
 """
 
@@ -40,8 +40,7 @@ class Channel:
     """The subscribers of one channel on this node.
 
     `groups`: live subscriptions by what they are sent. `joining`: subscriptions with the position (or the number
-    of the last event) above which they take part. `collecting`: publications noted for subscriptions that read
-    history. `top`: position of the last publication told, None until one was or a positioned subscription joined.
+    of the last event) above which they take part. `collecting`: publications noted for those being prepared. `top`: position of the last publication told, None until one was or a positioned subscription joined.
     """
 
     __slots__ = (
@@ -80,25 +79,20 @@ class Channel:
     # ---- subscriptions come and go ------------------------------------------------------------------------------
 
     def collect(self, sub: Subscription) -> None:
-        """Begin to note publications for `sub`, which is about to read history."""
+        """Begin to note publications for `sub`, which is being prepared."""
         self.subscriptions += 1
         self.collecting[sub] = []
-
-    def add(self, sub: Subscription) -> None:
-        """Take in a subscription without a position: it takes part from the next event on."""
-        self.subscriptions += 1
-        self._join(sub, None)
 
     def collected(self, sub: Subscription) -> list[Publication]:
         """What was published since `collect`."""
         return self.collecting[sub]
 
-    def go_live(self, sub: Subscription, position: StreamPosition) -> None:
-        """`sub` knows everything up to `position`, including what was collected; tell it what comes after."""
-        del self.collecting[sub]
-        self._join(sub, position)
+    def go_live(self, sub: Subscription, position: StreamPosition | None) -> None:
+        """`sub` knows everything up to `position`, including what was collected; tell it what comes after.
 
-    def _join(self, sub: Subscription, position: StreamPosition | None) -> None:
+        Without a position it takes part from the next event on.
+        """
+        del self.collecting[sub]
         if not self._running:
             if position is None or self.top == position:
                 self._enter(sub)
@@ -145,6 +139,11 @@ class Channel:
         """Whether publishers should wait for `wait_room`."""
         waiting = self._waiting
         return waiting is not None and (len(waiting) >= _FULL_EVENTS or self._waiting_bytes >= _FULL_BYTES)
+
+    @property
+    def busy(self) -> bool:
+        """Whether events wait to be told: `top` is about to move."""
+        return self._running
 
     async def wait_room(self) -> None:
         """Wait until the pump has taken something."""

@@ -48,7 +48,6 @@ class ConnectCodeOptions:
     transforms: tuple[ConnectCodeTransform, ...] = ()
 
 
-@final
 @attrs.frozen(kw_only=True)
 class ClientOptions:
     """Everything under `client` but its proxies."""
@@ -116,7 +115,6 @@ class RpcNamespaceOptions(RpcMethodOptions):
     name: str = ""
 
 
-@final
 @attrs.frozen(kw_only=True)
 class RpcOptions:
     """The `rpc` section, without its proxy."""

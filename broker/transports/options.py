@@ -25,7 +25,6 @@ class TlsOptions:
     server_name: str = ""
 
 
-@final
 @attrs.frozen(kw_only=True)
 class HttpServerOptions:
     """Where the daemon listens: `http_server.*`, without ACME, HTTP/3 and cleartext HTTP/2."""

@@ -1,0 +1,326 @@
+"""Every method of the server API, once: the carriers (HTTP, later gRPC and queues) only decode and encode.
+
+A method takes its request and returns its result as JSON-ready data (payloads as `msgspec.Raw`), or raises
+`ApiError`. Facts: https://centrifugal.dev/docs/server/server_api.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, final
+
+import structlog
+from msgspec import Raw, Struct
+
+from broker.api import messages as m
+from broker.api.messages import ApiError
+from broker.channels import Kind, Resolved, acceptable
+from broker.glob import compile_glob
+from broker.hub import (
+    NO_HISTORY,
+    DisconnectUser,
+    EngineUnavailable,
+    HistoryOptions,
+    HistoryQuery,
+    PublishOptions,
+    RefreshUser,
+    SubscribeUser,
+    Target,
+    UnrecoverablePosition,
+    UnsubscribeUser,
+)
+from broker.protocol import ClientInfo, Publication, StreamPosition, codes
+from broker.sessions import Context
+
+__all__ = ["Api"]
+
+_log = structlog.get_logger("broker.api")
+
+INTERNAL: Final = (100, "internal server error")
+UNKNOWN_CHANNEL: Final = (102, "unknown channel")
+NOT_FOUND: Final = (104, "not found")
+BAD_REQUEST: Final = (107, "bad request")
+NOT_AVAILABLE: Final = (108, "not available")
+UNRECOVERABLE: Final = (112, "unrecoverable position")
+
+Result = dict[str, Any]
+
+
+@final
+class Api:
+    """The methods, over one server's context."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._node = context.node
+        self.methods: dict[str, tuple[type[Struct], Callable[[Any], Awaitable[Result]]]] = {
+            "publish": (m.PublishRequest, self.publish),
+            "broadcast": (m.BroadcastRequest, self.broadcast),
+            "subscribe": (m.SubscribeRequest, self.subscribe),
+            "unsubscribe": (m.UnsubscribeRequest, self.unsubscribe),
+            "disconnect": (m.DisconnectRequest, self.disconnect),
+            "refresh": (m.RefreshRequest, self.refresh),
+            "presence": (m.ChannelRequest, self.presence),
+            "presence_stats": (m.ChannelRequest, self.presence_stats),
+            "history": (m.HistoryRequest, self.history),
+            "history_remove": (m.ChannelRequest, self.history_remove),
+            "info": (m.InfoRequest, self.info),
+            "channels": (m.ChannelsRequest, self.channels),
+            "rpc": (m.RpcRequest, self.rpc),
+        }
+
+    async def call(self, protocol: str, method: str, request: Struct) -> Result:
+        """Run one method; whatever goes wrong is an `ApiError`, counted."""
+        try:
+            return await self.methods[method][1](request)
+        except ApiError as error:
+            self._node.counters.api_errors[protocol, method, str(error.code)] += 1
+            raise
+        except EngineUnavailable as error:
+            _log.error("the engine failed an API call", method=method, error=str(error))
+            self._node.counters.api_errors[protocol, method, "100"] += 1
+            raise ApiError(*INTERNAL) from error
+
+    # ---- publications ---------------------------------------------------------------------------------------------
+
+    async def publish(self, request: m.PublishRequest) -> Result:
+        channel = request.channel
+        if not channel:
+            raise ApiError(*BAD_REQUEST)
+        resolved = self._resolve(channel)
+        if resolved.kind != Kind.STREAM:
+            raise ApiError(*BAD_REQUEST)
+        return await self._publish(channel, resolved, request)
+
+    async def broadcast(self, request: m.BroadcastRequest) -> Result:
+        """One publication to many channels; each answers for itself."""
+        if not request.channels:
+            raise ApiError(*BAD_REQUEST)
+        responses: list[Result] = []
+        for channel in request.channels:
+            try:
+                if not channel:
+                    raise ApiError(*BAD_REQUEST)
+                responses.append({"result": await self._publish(channel, self._resolve(channel), request)})
+            except ApiError as error:
+                responses.append(error_body(error))
+            except EngineUnavailable:
+                responses.append(error_body(ApiError(*INTERNAL)))
+        return {"responses": responses}
+
+    async def _publish(
+        self, channel: str, resolved: Resolved, request: m.PublishRequest | m.BroadcastRequest
+    ) -> Result:
+        options = resolved.options
+        is_json: bool | None
+        if request.b64data:
+            data, is_json = _base64(request.b64data), None
+        else:
+            data, is_json = bytes(request.data), True
+        if not acceptable(data, options.publication_data_format, bool(is_json)):
+            raise ApiError(*BAD_REQUEST)
+        if not data:
+            is_json = None
+        history = NO_HISTORY
+        if resolved.keeps_history and not request.skip_history:
+            history = HistoryOptions(options.history_size, options.history_ttl, resolved.history_meta_ttl)
+        result = await self._node.publish(
+            channel,
+            Publication(data, tags=request.tags or None, is_json=is_json),
+            PublishOptions(
+                history=history,
+                idempotency_key=request.idempotency_key or "",
+                version=request.version or 0,
+                version_epoch=request.version_epoch or "",
+                delta=bool(request.delta) or options.delta_publish,
+            ),
+        )
+        position = result.position
+        return {"offset": position.offset, "epoch": position.epoch} if position.offset else {}
+
+    # ---- what the server does to connections ----------------------------------------------------------------------
+
+    async def subscribe(self, request: m.SubscribeRequest) -> Result:
+        channel = request.channel
+        if not channel:
+            raise ApiError(*BAD_REQUEST)
+        options = self._resolve(channel).options
+        over = request.override or m.SubscribeOverride()
+        since = request.recover_since
+        await self._node.control(
+            SubscribeUser(
+                _target(request),
+                channel,
+                presence=_overridden(over.presence, options.presence),
+                join_leave=_overridden(over.join_leave, options.join_leave),
+                push_join_leave=_overridden(over.force_push_join_leave, options.force_push_join_leave),
+                positioned=_overridden(over.force_positioning, options.force_positioning),
+                recoverable=_overridden(over.force_recovery, options.force_recovery),
+                expire_at=request.expire_at or 0,
+                info=_base64(request.b64info) if request.b64info else bytes(request.info),
+                data=_base64(request.b64data) if request.b64data else bytes(request.data),
+                recover_since=StreamPosition(since.offset or 0, since.epoch or "") if since is not None else None,
+            )
+        )
+        return {}
+
+    async def unsubscribe(self, request: m.UnsubscribeRequest) -> Result:
+        if request.channel:
+            self._resolve(request.channel)
+        await self._node.control(UnsubscribeUser(_target(request), request.channel or ""))
+        return {}
+
+    async def disconnect(self, request: m.DisconnectRequest) -> Result:
+        why = codes.FORCE_DISCONNECT
+        if request.disconnect is not None:
+            why = codes.Disconnect(request.disconnect.code or 0, request.disconnect.reason or "")
+            if not 3000 <= why.code <= 4999:
+                raise ApiError(*BAD_REQUEST)  # nothing a WebSocket could close with
+        await self._node.control(DisconnectUser(_target(request), why, frozenset(request.whitelist or ())))
+        return {}
+
+    async def refresh(self, request: m.RefreshRequest) -> Result:
+        await self._node.control(
+            RefreshUser(_target(request), bool(request.expired), request.expire_at or 0, bytes(request.info))
+        )
+        return {}
+
+    # ---- questions ------------------------------------------------------------------------------------------------
+
+    async def presence(self, request: m.ChannelRequest) -> Result:
+        channel = self._with_presence(request)
+        clients = await self._node.presence(channel)
+        return {"presence": {client: client_info(info) for client, info in clients.items()}}
+
+    async def presence_stats(self, request: m.ChannelRequest) -> Result:
+        stats = await self._node.presence_stats(self._with_presence(request))
+        return {"num_clients": stats.clients, "num_users": stats.users}
+
+    async def history(self, request: m.HistoryRequest) -> Result:
+        channel = request.channel
+        resolved = self._with_history(channel)
+        since = request.since
+        if request.reverse and since is not None and not since.offset:
+            raise ApiError(*BAD_REQUEST)
+        query = HistoryQuery(
+            limit=request.limit or 0,
+            since=StreamPosition(since.offset or 0, since.epoch or "") if since is not None else None,
+            reverse=bool(request.reverse),
+        )
+        assert channel is not None
+        try:
+            page = await self._node.history(channel, query, resolved.history_meta_ttl)
+        except UnrecoverablePosition:
+            raise ApiError(*UNRECOVERABLE) from None
+        return {
+            "publications": [_publication(pub) for pub in page.publications],
+            "epoch": page.top.epoch,
+            "offset": page.top.offset,
+        }
+
+    async def history_remove(self, request: m.ChannelRequest) -> Result:
+        self._with_history(request.channel)
+        assert request.channel is not None
+        await self._node.remove_history(request.channel)
+        return {}
+
+    async def info(self, request: m.InfoRequest) -> Result:
+        return {
+            "nodes": [
+                {
+                    "uid": node.uid,
+                    "name": node.name,
+                    "version": self._context.version,
+                    "num_clients": node.num_clients,
+                    "num_users": node.num_users,
+                    "num_channels": node.num_channels,
+                    "uptime": node.uptime,
+                    "num_subs": node.num_subs,
+                }
+                for node in self._node.info()
+            ]
+        }
+
+    async def channels(self, request: m.ChannelsRequest) -> Result:
+        channels = self._node.channels()
+        if request.pattern:
+            try:
+                matches = compile_glob(request.pattern).fullmatch
+            except ValueError:
+                raise ApiError(*BAD_REQUEST) from None
+            channels = {name: count for name, count in channels.items() if matches(name)}
+        return {"channels": {name: {"num_clients": count} for name, count in channels.items()}}
+
+    async def rpc(self, request: m.RpcRequest) -> Result:
+        """The server has no RPC extensions of its own."""
+        raise ApiError(*(NOT_FOUND if request.method else BAD_REQUEST))
+
+    # ---- rules of channels ----------------------------------------------------------------------------------------
+
+    def _resolve(self, channel: str) -> Resolved:
+        resolved = self._context.rules.channels.resolve(channel)
+        if resolved is None:
+            raise ApiError(*UNKNOWN_CHANNEL)
+        return resolved
+
+    def _with_presence(self, request: m.ChannelRequest) -> str:
+        if not request.channel:
+            raise ApiError(*BAD_REQUEST)
+        if not self._resolve(request.channel).options.presence:
+            raise ApiError(*NOT_AVAILABLE)
+        return request.channel
+
+    def _with_history(self, channel: str | None) -> Resolved:
+        if not channel:
+            raise ApiError(*BAD_REQUEST)
+        resolved = self._resolve(channel)
+        if not resolved.keeps_history:
+            raise ApiError(*NOT_AVAILABLE)
+        return resolved
+
+
+def error_body(error: ApiError) -> Result:
+    """The wire form of an error."""
+    return {"error": {"code": error.code, "message": error.message}}
+
+
+def client_info(info: ClientInfo) -> Result:
+    """The wire form of a client; `user` and `client` are always there."""
+    out: Result = {"user": info.user, "client": info.client}
+    if info.conn_info:
+        out["conn_info"] = Raw(info.conn_info)
+    if info.chan_info:
+        out["chan_info"] = Raw(info.chan_info)
+    return out
+
+
+def _publication(pub: Publication) -> Result:
+    out: Result = {}
+    if pub.data:
+        out["data"] = Raw(pub.data)
+    if pub.info is not None:
+        out["info"] = client_info(pub.info)
+    if pub.offset:
+        out["offset"] = pub.offset
+    if pub.tags:
+        out["tags"] = pub.tags
+    return out
+
+
+def _target(
+    request: m.SubscribeRequest | m.UnsubscribeRequest | m.DisconnectRequest | m.RefreshRequest,
+) -> Target:
+    return Target(request.user or "", request.client or "", request.session or "")
+
+
+def _overridden(value: m.BoolValue | None, default: bool) -> bool:
+    return default if value is None else bool(value.value)
+
+
+def _base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise ApiError(*BAD_REQUEST) from None

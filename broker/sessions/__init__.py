@@ -1,0 +1,7 @@
+"""Sessions: one client's life, whatever transport carries it."""
+
+from broker.sessions.context import Context, Peer, Rules
+from broker.sessions.options import ClientOptions, RpcOptions
+from broker.sessions.session import Session
+
+__all__ = ["ClientOptions", "Context", "Peer", "RpcOptions", "Rules", "Session"]

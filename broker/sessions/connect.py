@@ -1,0 +1,210 @@
+"""The connect command: who this is, what it is subscribed to from the start. Facts: client protocol §3.2."""
+
+from __future__ import annotations
+
+from typing import final
+
+import attrs
+import trio
+
+from broker.auth import ConnectToken, TokenExpired, TokenInvalid
+from broker.channels import Resolved, Source, SubscribeGrant, may_subscribe_on_connect
+from broker.hub import DisconnectUser, Target
+from broker.protocol import ConnectRequest, ConnectResult, StreamPosition, codes
+from broker.sessions import subscriptions
+from broker.sessions.client import Client, Status
+from broker.sessions.options import ClientOptions
+from broker.sessions.subscriptions import Prepared, Wanted
+
+__all__ = ["connect", "ping_interval", "pong_timeout"]
+
+
+@final
+@attrs.define
+class _Credentials:
+    """Who connects, and the server-side subscriptions that come with it. `by_header` users get nothing else."""
+
+    user: str
+    expire_at: int = 0
+    info: bytes = b""
+    grants: dict[str, tuple[Resolved, SubscribeGrant]] = attrs.field(factory=dict)
+
+
+async def connect(client: Client, id: int, request: ConnectRequest) -> None:
+    """Authenticate, subscribe to what comes with the connection, answer, announce."""
+    if client.status is not Status.NEW:
+        raise codes.Disconnected(codes.BAD_PROTOCOL)
+    if not id:
+        raise codes.Disconnected(codes.BAD_PROTOCOL)
+    options = client.context.rules.client
+    who = await _authenticate(client, request)
+    if len(who.grants) > options.channel_limit:
+        raise codes.Disconnected(codes.CHANNEL_LIMIT)
+    node = client.context.node
+    limit = options.user_connection_limit
+    if limit and who.user and node.registry.connections(who.user) >= limit:
+        raise codes.Disconnected(codes.CONNECTION_LIMIT)
+    if client.status is not Status.NEW:
+        raise codes.Disconnected(codes.CONNECTION_CLOSED)  # it went while its token was verified
+    ttl = client.set_expiry(who.expire_at)
+    if who.expire_at and ttl <= 0:
+        raise codes.ClientError(codes.EXPIRED)
+
+    client.info = who.info
+    client.admit(who.user)
+    client.token_channels = frozenset(
+        channel for channel, (_, grant) in who.grants.items() if grant.source is Source.CONNECTION_TOKEN
+    )
+    prepared = await _prepare_all(client, request, who)
+
+    native = client.peer.native_ping
+    interval, timeout = ping_interval(options, native), pong_timeout(options, native)
+    # no await from here to the reply: nothing may be pushed before it
+    result = ConnectResult(
+        client=client.client_id,
+        version=client.context.version,
+        expires=ttl > 0,
+        ttl=ttl,
+        subs={each.channel: subscriptions.commit(each) for each in prepared} or None,
+        ping=0 if native else int(interval),
+        pong=bool(timeout) and not native,
+        time=int(client.context.wall_clock() * 1000) if options.connect_include_server_time else 0,
+    )
+    client.reply(client.wire.codec.connect(id, result))
+    _begin_life(client, interval)
+    node.counters.accepted[client.peer.transport, bool(request.name), bool(request.version)] += 1
+    for each in prepared:
+        await subscriptions.announce(client, each.channel, each.sub)
+
+
+def ping_interval(options: ClientOptions, native: bool) -> float:
+    """Seconds between pings, 0 for none; pings of the transport itself cannot be off."""
+    if native and options.ping_interval <= 0:
+        return 25.0
+    return max(options.ping_interval, 0.0)
+
+
+def pong_timeout(options: ClientOptions, native: bool) -> float:
+    """Seconds that a pong may take, 0 where none is expected."""
+    if native and options.pong_timeout <= 0:
+        return 10.0
+    return max(options.pong_timeout, 0.0) if options.ping_interval > 0 else 0.0
+
+
+def _begin_life(client: Client, interval: float) -> None:
+    """Pings, presence ticks and expiry begin; the first ones at random, so that clients that came together part."""
+    context = client.context
+    now = trio.current_time()
+    client.status = Status.CONNECTED
+    client.next_tick = now + context.rules.client.presence_update_interval * (0.5 + context.random() / 2)
+    if interval:
+        client.next_ping = now + interval * (0.5 + context.random() / 2)
+    client.arm()
+
+
+# ---- who is it ----------------------------------------------------------------------------------------------------
+
+
+async def _authenticate(client: Client, request: ConnectRequest) -> _Credentials:
+    rules = client.context.rules
+    options = rules.client
+    if request.token:
+        who = await _by_token(client, request.token)
+    elif options.allow_anonymous_connect_without_token or options.insecure:
+        who = _Credentials("")
+    elif client.peer.header_user is not None:
+        return _Credentials(client.peer.header_user)
+    else:
+        raise codes.Disconnected(codes.BAD_PROTOCOL)
+
+    personal = options.subscribe_to_user_personal_channel
+    if personal.enabled and who.user:
+        channel = rules.channels.personal_channel(who.user, personal.personal_channel_namespace)
+        resolved = rules.channels.resolve(channel)
+        if resolved is None:
+            raise codes.ClientError(codes.UNKNOWN_CHANNEL)
+        if personal.single_connection:
+            await _end_other_connections(client, channel, who.user)
+        who.grants[channel] = (resolved, SubscribeGrant.of(resolved, Source.USER_PERSONAL))
+
+    for channel in request.subs or ():
+        resolved = rules.channels.resolve(channel)
+        if resolved is None or not channel:
+            raise codes.Disconnected(codes.BAD_PROTOCOL)
+        if channel not in who.grants and may_subscribe_on_connect(
+            rules.channels, resolved, user=who.user, insecure=options.insecure
+        ):
+            who.grants[channel] = (resolved, SubscribeGrant.of(resolved, Source.UNI_CONNECT))
+    return who
+
+
+async def _by_token(client: Client, token: str) -> _Credentials:
+    rules = client.context.rules
+    claims = await verify_connection(client, token)
+    if not claims.user and rules.client.disallow_anonymous_connection_tokens:
+        raise codes.Disconnected(codes.ANONYMOUS_DENIED)
+    who = _Credentials(claims.user, 0 if rules.client.insecure else claims.expire_at, claims.info)
+    for channel, sub in claims.subs.items():
+        resolved = rules.channels.resolve(channel)
+        if resolved is None:
+            raise codes.ClientError(codes.UNKNOWN_CHANNEL)
+        who.grants[channel] = (
+            resolved,
+            SubscribeGrant.of(
+                resolved, Source.CONNECTION_TOKEN, override=sub.override, chan_info=sub.info, data=sub.data
+            ),
+        )
+    return who
+
+
+async def verify_connection(client: Client, token: str) -> ConnectToken:
+    """The claims of a connection token.
+
+    Raises:
+        ClientError: 109 expired.
+        Disconnected: 3500 invalid.
+    """
+    try:
+        return await client.context.rules.connection_tokens.verify_connection(token)
+    except TokenExpired:
+        raise codes.ClientError(codes.TOKEN_EXPIRED) from None
+    except TokenInvalid:
+        raise codes.Disconnected(codes.INVALID_TOKEN) from None
+
+
+async def _end_other_connections(client: Client, channel: str, user: str) -> None:
+    """`single_connection`: the newest connection of a user wins."""
+    node = client.context.node
+    if (await node.presence_stats(channel)).clients:
+        await node.control(DisconnectUser(Target(user), codes.CONNECTION_LIMIT, frozenset((client.client_id,))))
+
+
+# ---- server-side subscriptions ------------------------------------------------------------------------------------
+
+
+async def _prepare_all(client: Client, request: ConnectRequest, who: _Credentials) -> list[Prepared]:
+    """Prepare everything that comes with the connection; if one fails, the connect fails and nothing remains."""
+    reserved = {channel: subscriptions.reserve(client, channel, server_side=True) for channel in who.grants}
+    try:
+        return [
+            await subscriptions.prepare(
+                client, channel, sub, grant, resolved.history_meta_ttl, _wanted(request, channel)
+            )
+            for (channel, sub), (resolved, grant) in zip(reserved.items(), who.grants.values(), strict=True)
+        ]
+    except BaseException:
+        for channel, sub in reserved.items():
+            await subscriptions.abandon(client, channel, sub)
+        client.context.node.registry.remove(client)
+        raise
+
+
+def _wanted(request: ConnectRequest, channel: str) -> Wanted:
+    asked = (request.subs or {}).get(channel)
+    if asked is None:
+        return Wanted()
+    return Wanted(
+        recover=bool(asked.recover),
+        since=StreamPosition(asked.offset or 0, asked.epoch or ""),
+        delta=asked.delta == "fossil",
+    )

@@ -1,0 +1,41 @@
+"""The publish command. Facts: client protocol §3.9."""
+
+from __future__ import annotations
+
+from broker.channels import Kind, PublishBy, acceptable, publish_decided_by
+from broker.hub import NO_HISTORY, HistoryOptions, PublishOptions
+from broker.protocol import Publication, PublishRequest, codes, payload
+from broker.sessions.client import Client
+
+__all__ = ["publish"]
+
+
+async def publish(client: Client, id: int, request: PublishRequest) -> None:
+    """Check, publish, answer. Of an in-process engine the publisher's own copy comes before the answer."""
+    channel = request.channel
+    if not channel:
+        raise codes.Disconnected(codes.BAD_PROTOCOL)
+    rules = client.context.rules
+    resolved = rules.channels.for_client(channel)
+    if request.type:
+        raise codes.ClientError(codes.NOT_AVAILABLE)  # publications into maps
+    options = resolved.options
+    if resolved.kind != Kind.STREAM:
+        raise codes.ClientError(codes.BAD_REQUEST)
+    if client.wire.codec.binary:
+        data, is_json = bytes(request.data), None
+    else:
+        data = payload(request.data)
+        is_json = True if data else None
+    if not acceptable(data, options.publication_data_format, bool(is_json)):
+        raise codes.ClientError(codes.BAD_REQUEST)
+    by = publish_decided_by(
+        resolved, user=client.user, subscribed=client.subscribed(channel), insecure=rules.client.insecure
+    )
+    assert by is PublishBy.SERVER, "a configuration with proxies does not start"
+    history = NO_HISTORY
+    if resolved.keeps_history:
+        history = HistoryOptions(options.history_size, options.history_ttl, resolved.history_meta_ttl)
+    pub = Publication(data, info=client.client_info(channel), is_json=is_json)
+    await client.context.node.publish(channel, pub, PublishOptions(history=history, delta=options.delta_publish))
+    client.reply(client.wire.codec.publish(id))

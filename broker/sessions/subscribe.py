@@ -1,0 +1,132 @@
+"""The subscribe and unsubscribe commands of a client. Facts: client protocol §3.1, §3.5, §3.8."""
+
+from __future__ import annotations
+
+from broker.auth import TokenExpired, TokenInvalid
+from broker.channels import Kind, Resolved, Source, SubscribeGrant, subscribe_decided_by
+from broker.protocol import (
+    Filter,
+    StreamPosition,
+    SubscribeRequest,
+    UnsubscribeRequest,
+    codes,
+    compile_filter,
+)
+from broker.sessions import subscriptions
+from broker.sessions.client import Client
+from broker.sessions.subscriptions import Wanted
+
+__all__ = ["subscribe", "unsubscribe", "verify_subscription"]
+
+_REJECT_UNRECOVERED = 2
+"""The bit of a subscribe's `flag` that asks for error 112 instead of `recovered: false`."""
+
+
+async def subscribe(client: Client, id: int, request: SubscribeRequest) -> None:
+    """Check in the documented order, reserve, prepare, commit, answer, announce."""
+    channel = request.channel
+    if not channel:
+        raise codes.Disconnected(codes.BAD_PROTOCOL)
+    rules = client.context.rules
+    kind = request.type or Kind.STREAM
+    if kind != Kind.STREAM:
+        # no namespace of this version takes maps or shared polls
+        raise codes.ClientError(codes.NOT_AVAILABLE if kind == Kind.SHARED_POLL else codes.PERMISSION_DENIED)
+    if request.delta and request.delta != "fossil":
+        raise codes.Disconnected(codes.BAD_PROTOCOL)
+    if len(channel.encode()) > rules.channels.max_length:
+        raise codes.ClientError(codes.BAD_REQUEST)
+    if channel in client.subs:
+        raise codes.ClientError(codes.ALREADY_SUBSCRIBED)
+    if len(client.subs) >= rules.client.channel_limit:
+        raise codes.ClientError(codes.LIMIT_EXCEEDED)
+    sub = subscriptions.reserve(client, channel)
+    try:
+        resolved = rules.channels.for_client(channel)
+        grant = await _granted(client, resolved, request, kind)
+        wanted = Wanted(
+            recover=bool(request.recover),
+            since=StreamPosition(request.offset or 0, request.epoch or ""),
+            delta=bool(request.delta),
+            filter=_filter(request, grant),
+            reject_unrecovered=bool((request.flag or 0) & _REJECT_UNRECOVERED),
+        )
+        prepared = await subscriptions.prepare(client, channel, sub, grant, resolved.history_meta_ttl, wanted)
+        # no await from here to the reply: a publication in between would come before it
+        result = subscriptions.commit(prepared)
+    except BaseException:
+        await subscriptions.abandon(client, channel, sub)
+        raise
+    client.reply(client.wire.codec.subscribe(id, result))
+    await subscriptions.announce(client, channel, sub)
+
+
+async def _granted(client: Client, resolved: Resolved, request: SubscribeRequest, kind: int) -> SubscribeGrant:
+    """Whether, and how, this client may subscribe."""
+    rules = client.context.rules
+    insecure = rules.client.insecure
+    token = request.token or ""
+    source = subscribe_decided_by(
+        rules.channels, resolved, user=client.user, kind=kind, token=bool(token), insecure=insecure
+    )
+    if source is Source.SUBSCRIPTION_TOKEN:
+        grant = await verify_subscription(client, resolved, token)
+    else:
+        grant = SubscribeGrant.of(resolved, source)
+    return grant.with_wishes(
+        resolved,
+        user=client.user,
+        insecure=insecure,
+        positioned=bool(request.positioned),
+        recoverable=bool(request.recoverable),
+        join_leave=bool(request.join_leave),
+    )
+
+
+async def verify_subscription(client: Client, resolved: Resolved, token: str) -> SubscribeGrant:
+    """What a subscription token grants to this client.
+
+    Raises:
+        ClientError: 103 invalid, 109 expired.
+        Disconnected: 3500, it was made for another user, client or channel.
+    """
+    try:
+        claims = await client.context.rules.subscription_tokens.verify_subscription(token)
+    except TokenExpired:
+        raise codes.ClientError(codes.TOKEN_EXPIRED) from None
+    except TokenInvalid:
+        raise codes.ClientError(codes.PERMISSION_DENIED) from None
+    mine = claims.user == client.user and (not claims.client or claims.client == client.client_id)
+    if not mine or claims.channel != resolved.channel:
+        raise codes.Disconnected(codes.INVALID_TOKEN)
+    return SubscribeGrant.of(
+        resolved,
+        Source.SUBSCRIPTION_TOKEN,
+        override=claims.override,
+        expire_at=claims.expire_at,
+        chan_info=claims.info,
+        data=claims.data,
+    )
+
+
+def _filter(request: SubscribeRequest, grant: SubscribeGrant) -> Filter | None:
+    if request.tf is None:
+        return None
+    if not grant.tags_filter:
+        raise codes.ClientError(codes.BAD_REQUEST)
+    try:
+        return compile_filter(request.tf)
+    except ValueError:
+        raise codes.ClientError(codes.BAD_REQUEST) from None
+
+
+async def unsubscribe(client: Client, id: int, request: UnsubscribeRequest) -> None:
+    """End a subscription, server-side ones too. Not being subscribed is a success."""
+    channel = request.channel
+    if not channel:
+        raise codes.Disconnected(codes.BAD_PROTOCOL)
+    sub = client.subs.pop(channel, None)
+    if sub is not None:
+        client.detach(sub)
+        await subscriptions.forget(client, channel, sub)
+    client.reply(client.wire.codec.unsubscribe(id))

@@ -1,0 +1,220 @@
+"""The life of one subscription, whoever asked for it: reserve, prepare, commit, announce, forget.
+
+`prepare` may wait: hub, presence, history. From its first step on, what is published is noted for the subscription,
+so nothing falls between. `commit` does not wait: it merges what was read with what was noted, goes live, and gives
+the result, which the caller sends in the same breath. Facts: client protocol §3.5, §3.6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+import attrs
+import trio
+
+from broker.channels import SubscribeGrant
+from broker.hub import DeltaMode, GroupKey, HistoryPage, HistoryQuery, UnrecoverablePosition
+from broker.protocol import Filter, Publication, StreamPosition, SubscribeResult, codes
+from broker.sessions import recovery
+from broker.sessions.client import Client, ClientSubscription, Status
+
+__all__ = ["Prepared", "Wanted", "abandon", "announce", "commit", "forget", "prepare", "reserve"]
+
+
+@final
+@attrs.frozen
+class Wanted:
+    """What a client asked for: where it was, patches, a filter, an error rather than `recovered: false`."""
+
+    recover: bool = False
+    since: StreamPosition = StreamPosition()
+    delta: bool = False
+    filter: Filter | None = None
+    reject_unrecovered: bool = False
+
+
+_NOTHING = Wanted()
+
+
+@final
+@attrs.frozen
+class Prepared:
+    """A subscription that is ready to go live. `top` is None where it has no position; `read` where nothing was
+    to be recovered."""
+
+    client: Client
+    channel: str
+    sub: ClientSubscription
+    grant: SubscribeGrant
+    wanted: Wanted
+    top: StreamPosition | None
+    read: recovery.Recovered | None
+
+
+def reserve(client: Client, channel: str, *, server_side: bool = False) -> ClientSubscription:
+    """Take the channel's place among the client's subscriptions; until it commits, nobody else gets it."""
+    sub = client.subs[channel] = ClientSubscription(client, server_side=server_side)
+    return sub
+
+
+async def prepare(
+    client: Client,
+    channel: str,
+    sub: ClientSubscription,
+    grant: SubscribeGrant,
+    meta_ttl: float,
+    wanted: Wanted = _NOTHING,
+) -> Prepared:
+    """Do everything that may wait. The caller undoes the reservation (`abandon`) if it fails.
+
+    Raises:
+        ClientError: 110 if the grant has expired; 112 where the client wants that rather than to start over.
+    """
+    if grant.expire_at and grant.expire_at <= client.context.wall_clock():
+        raise codes.ClientError(codes.EXPIRED)
+    sub.presence, sub.join_leave = grant.emit_presence, grant.emit_join_leave
+    sub.recoverable = grant.recoverable
+    sub.positioned = grant.positioned or grant.recoverable
+    sub.info, sub.expire_at, sub.source = grant.chan_info, grant.expire_at, grant.source
+    sub.client_side_refresh = grant.client_side_refresh
+    sub.meta_ttl = meta_ttl
+    # a filter would break the chain of patches, so it rules them out
+    delta = DeltaMode.FIRST if wanted.delta and grant.delta and wanted.filter is None else DeltaMode.OFF
+    if delta is not DeltaMode.OFF or grant.push_join_leave or wanted.filter is not None:
+        sub.key = GroupKey(client.wire, delta, grant.push_join_leave, wanted.filter)
+
+    node = client.context.node
+    sub.channel = await node.open_channel(channel)
+    _still_reserved(client, channel, sub)
+    sub.channel.collect(sub)
+    if sub.presence:
+        await node.add_presence(channel, client.client_id, client.client_info(channel))
+        _still_reserved(client, channel, sub)
+    if not sub.positioned:
+        return Prepared(client, channel, sub, grant, wanted, None, None)
+    top, read = await _read(client, channel, sub, grant, wanted)
+    _still_reserved(client, channel, sub)
+    if read is not None and not read.recovered and wanted.reject_unrecovered:
+        raise codes.ClientError(codes.UNRECOVERABLE_POSITION)
+    return Prepared(client, channel, sub, grant, wanted, top, read)
+
+
+async def _read(
+    client: Client, channel: str, sub: ClientSubscription, grant: SubscribeGrant, wanted: Wanted
+) -> tuple[StreamPosition, recovery.Recovered | None]:
+    """The channel's top and, where the client recovers, what it missed."""
+
+    async def history(query: HistoryQuery) -> HistoryPage:
+        return await client.context.node.history(channel, query, sub.meta_ttl)
+
+    if not sub.recoverable or not (wanted.recover or grant.auto_cache_recover):
+        return (await history(HistoryQuery())).top, None
+    limit = client.context.rules.client.recovery_max_publication_limit
+    if grant.recovery_mode_cache:
+        page = await history(HistoryQuery(limit if wanted.filter is not None else 1, reverse=True))
+        return page.top, recovery.recover_cache(page, wanted.since, wanted.filter)
+    try:
+        page = await history(HistoryQuery(limit, since=wanted.since))
+    except UnrecoverablePosition:
+        return (await history(HistoryQuery())).top, recovery.Recovered(False, ())
+    return page.top, recovery.recover_stream(page, wanted.since)
+
+
+def commit(prepared: Prepared) -> SubscribeResult:
+    """Go live. Send the result before anything else can be published: do not wait in between.
+
+    Raises:
+        Disconnected: 3010, what was read and what was published meanwhile do not join.
+    """
+    client, sub, grant, wanted = prepared.client, prepared.sub, prepared.grant, prepared.wanted
+    local = sub.channel
+    if local is None:
+        raise codes.Disconnected(codes.INSUFFICIENT_STATE)  # its position was lost while it was being read
+    ttl = max(int(grant.expire_at - client.context.wall_clock()), 0) if grant.expire_at else 0
+    result = SubscribeResult(
+        expires=bool(grant.expire_at) and sub.client_side_refresh,
+        ttl=ttl if sub.client_side_refresh else 0,
+        data=grant.data,
+        recoverable=sub.recoverable,
+        positioned=sub.positioned,
+        delta=sub.key.delta is not DeltaMode.OFF,
+        was_recovering=wanted.recover or prepared.read is not None,
+    )
+    if prepared.top is None:
+        local.go_live(sub, None)
+    else:
+        position = _merge(prepared, result, local.collected(sub))
+        local.go_live(sub, position)
+        sub.checked_at = trio.current_time()
+    sub.committed = True
+    return result
+
+
+def _merge(prepared: Prepared, result: SubscribeResult, collected: Sequence[Publication]) -> StreamPosition:
+    """Fill the recovery members of `result`; returns the position that the client has with it."""
+    client, sub, wanted, read, top = (
+        prepared.client,
+        prepared.sub,
+        prepared.wanted,
+        prepared.read,
+        prepared.top,
+    )
+    assert top is not None
+    recovered = read is not None and read.recovered
+    missed = read.publications if read is not None and recovered else ()
+    try:
+        pubs, position = recovery.merge(missed, top, collected)
+    except recovery.Gap:
+        raise codes.Disconnected(codes.INSUFFICIENT_STATE) from None
+    if read is not None:
+        client.context.node.counters.recovered[recovered, bool(missed)] += 1
+    result.epoch = top.epoch
+    result.offset = position.offset
+    result.recovered = recovered
+    if not recovered:
+        return position  # it begins at the top: what was published before this answer is behind it
+    if wanted.filter is not None:
+        pubs = [pub for pub in pubs if wanted.filter.matches(pub.tags)]
+    if prepared.grant.recovery_mode_cache:
+        pubs = pubs[-1:]
+    else:
+        result.offset = wanted.since.offset  # the client advances by what it applies
+    if result.delta:
+        pubs = recovery.with_patches(pubs, text=not client.wire.codec.binary)
+        if pubs:
+            sub.key = sub.key._replace(delta=DeltaMode.PATCHES)
+    result.publications = pubs
+    return position
+
+
+def _still_reserved(client: Client, channel: str, sub: ClientSubscription) -> None:
+    """After a wait: somebody may have ended the reservation, or the client."""
+    if client.status is Status.CLOSED or client.subs.get(channel) is not sub:
+        raise codes.ClientError(codes.INTERNAL)
+
+
+async def announce(client: Client, channel: str, sub: ClientSubscription) -> None:
+    """After the answer: the others hear that this client joined, and so does it."""
+    if sub.join_leave and client.subs.get(channel) is sub:
+        await client.context.node.publish_join(channel, client.client_info(channel))
+
+
+async def forget(client: Client, channel: str, sub: ClientSubscription) -> None:
+    """After `detach`: presence goes, the others hear that this client left."""
+    node = client.context.node
+    if sub.presence:
+        await node.remove_presence(channel, client.client_id)
+    if sub.join_leave and sub.committed:
+        info = client.client_info()
+        info.chan_info = sub.info
+        await node.publish_leave(channel, info)
+
+
+async def abandon(client: Client, channel: str, sub: ClientSubscription) -> None:
+    """Undo a reservation, and whatever of it had been done."""
+    if client.subs.get(channel) is sub:
+        del client.subs[channel]
+    client.detach(sub)
+    if sub.presence:
+        await client.context.node.remove_presence(channel, client.client_id)
