@@ -1,0 +1,56 @@
+# Two commands do everything on a machine that has only Python 3.11+ with venv, git and make:
+#   make run    a broker on the memory engine with development settings
+#   make test   every check: style, types, import directions, unit tests, the official SDKs
+# Overridable: PYTHON=/path/to/python3 (which interpreter .venv is made of), ARGS='--http_server.port 9000'.
+
+SHELL := /bin/sh
+BIN := .venv/bin
+E2E_JS := tests/e2e/js
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: run test test-long lint bench format clean
+
+run: .venv/.run-ready
+	@exec $(BIN)/python -m broker --dev $(ARGS)
+
+test: lint $(E2E_JS)/node_modules/.ready
+	$(BIN)/pytest -m "not long" $(ARGS)
+
+test-long: .venv/.test-ready $(E2E_JS)/node_modules/.ready
+	$(BIN)/pytest -m long $(ARGS)
+
+lint: .venv/.test-ready
+	$(BIN)/ruff check --quiet
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/flake8-async $$(find broker -name '*.py' ! -name '*_pb2.py')
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: .venv/.test-ready
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: .venv/.test-ready
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(E2E_JS)/node_modules
+
+# Stamps: a second run installs nothing.
+
+.venv/.made: .ci/make-venv
+	@.ci/make-venv .venv $(PYTHON)
+	@touch $@
+
+.venv/.run-ready: .venv/.made pyproject.toml
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+.venv/.test-ready: .venv/.made pyproject.toml
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@ .venv/.run-ready
+
+$(E2E_JS)/node_modules/.ready: $(E2E_JS)/package-lock.json .ci/npm .venv/.made
+	@.ci/npm ci --prefix $(E2E_JS) --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@

@@ -1,0 +1,46 @@
+"""Rules for every test: an error that the broker logs and the test did not announce fails the test."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from typing import final
+
+import pytest
+
+
+@final
+class ErrorLog(logging.Handler):
+    """Collects what the broker logs at ERROR or above; a test announces what it expects."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self._expected: list[re.Pattern[str]] = []
+        self._records: list[logging.LogRecord] = []
+        self._formatter = logging.Formatter("%(name)s: %(message)s")
+
+    def expect(self, pattern: str) -> None:
+        """Allow records whose text matches `pattern` (searched, not anchored)."""
+        self._expected.append(re.compile(pattern))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._records.append(record)
+
+    def unexpected(self) -> list[str]:
+        """The texts, with tracebacks, that no `expect` covers."""
+        texts = (self._formatter.format(record) for record in self._records)
+        return [text for text in texts if not any(pattern.search(text) for pattern in self._expected)]
+
+
+@pytest.fixture(autouse=True)
+def error_log() -> Iterator[ErrorLog]:
+    """Fails the test on an ERROR record that it did not `expect`."""
+    handler = ErrorLog()
+    logger = logging.getLogger("broker")
+    logger.addHandler(handler)
+    try:
+        yield handler
+    finally:
+        logger.removeHandler(handler)
+    assert handler.unexpected() == []
