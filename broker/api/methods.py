@@ -11,6 +11,7 @@ import binascii
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, final
 
+import msgspec
 import structlog
 from msgspec import Raw, Struct
 
@@ -34,7 +35,7 @@ from broker.hub import (
 from broker.protocol import ClientInfo, Publication, StreamPosition, codes
 from broker.sessions import Context
 
-__all__ = ["Api"]
+__all__ = ["Api", "NotEncodable", "client_info", "error_body"]
 
 _log = structlog.get_logger("broker.api")
 
@@ -48,13 +49,20 @@ UNRECOVERABLE: Final = (112, "unrecoverable position")
 Result = dict[str, Any]
 
 
+class NotEncodable(Exception):
+    """A result holds a payload that is not JSON."""
+
+
+_is_json = msgspec.json.Decoder(Raw).decode
+
+
 @final
 class Api:
     """The methods, over one server's context."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._node = context.node
+        self.node = self._node = context.node
         self.methods: dict[str, tuple[type[Struct], Callable[[Any], Awaitable[Result]]]] = {
             "publish": (m.PublishRequest, self.publish),
             "broadcast": (m.BroadcastRequest, self.broadcast),
@@ -290,16 +298,26 @@ def client_info(info: ClientInfo) -> Result:
     """The wire form of a client; `user` and `client` are always there."""
     out: Result = {"user": info.user, "client": info.client}
     if info.conn_info:
-        out["conn_info"] = Raw(info.conn_info)
+        out["conn_info"] = _json(info.conn_info)
     if info.chan_info:
-        out["chan_info"] = Raw(info.chan_info)
+        out["chan_info"] = _json(info.chan_info)
     return out
+
+
+def _json(data: bytes, *, known: bool = False) -> Raw:
+    if not known:
+        try:
+            _is_json(data)
+            data.decode()
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise NotEncodable from None
+    return Raw(data)
 
 
 def _publication(pub: Publication) -> Result:
     out: Result = {}
     if pub.data:
-        out["data"] = Raw(pub.data)
+        out["data"] = _json(pub.data, known=pub.is_json is True)
     if pub.info is not None:
         out["info"] = client_info(pub.info)
     if pub.offset:

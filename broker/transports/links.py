@@ -1,7 +1,7 @@
-"""How bytes get in and out of one connection: a TCP socket, the same with TLS, or any Trio stream.
+"""How bytes get in and out of one connection: a socket, a socket with TLS, or any Trio stream.
 
-A socket link is read by the shared reader (reader.py); a stream link by a task of its own (`StreamLink.read_into`).
-The connection does not know which.
+Socket links are read by the shared reader (reader.py), stream links by a task of their own. The connection does
+not know which. A link is a `hub.Sink` as well.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Protocol, final
 import trio
 
 from broker.hub import TrySend
+from broker.transports.reader import Readable, Reader
 
 __all__ = ["Link", "SocketLink", "StreamLink", "TlsLink"]
 
@@ -21,62 +22,73 @@ _RECEIVE = 16384
 
 
 class Link(Protocol):
-    """One peer. It is a `hub.Sink` as well."""
+    """One peer."""
 
     try_send: TrySend | None
+    secure: bool
 
-    async def wait_writable(self) -> None: ...
+    def start(self, readable: Readable, nursery: trio.Nursery) -> None:
+        """Begin to read: `readable` is called whenever something came."""
 
-    async def send_all(self, data: bytes) -> None: ...
+    def receive(self) -> bytes | None:
+        """What came: bytes, `b""` at the end, None if nothing did."""
+
+    def pending(self) -> bool:
+        """Whether there is more to `receive` at once."""
 
     def pause(self) -> None:
         """Read nothing until `resume`; that the peer is gone is still noticed."""
 
     def resume(self) -> None: ...
 
+    def stop(self) -> None:
+        """Read no more on its own; from here on only `receive_some` reads. Idempotent."""
+
+    async def receive_some(self) -> bytes:
+        """Wait for bytes; `b""` at the end."""
+        ...
+
+    async def wait_writable(self) -> None: ...
+
+    async def send_all(self, data: bytes) -> None: ...
+
+    def shut_down(self) -> None:
+        """Tell the peer that nothing more comes."""
+
     async def aclose(self) -> None:
         """Close now, forcefully. Idempotent; sockets do it without a checkpoint."""
 
-
-class Pauser(Protocol):
-    """The reader, as a link sees it."""
-
-    def pause(self, fd: int) -> None: ...
-
-    def resume(self, fd: int) -> None: ...
-
-    def drop(self, fd: int) -> None: ...
+    @property
+    def socket(self) -> socket.socket | None:
+        """For addresses; None for streams that have none."""
+        ...
 
 
 @final
 class SocketLink:
-    """A plain TCP or Unix socket, non-blocking, read by the shared reader."""
+    """A plain TCP or Unix socket, non-blocking."""
 
-    __slots__ = ("_reader", "fd", "recv", "sock", "try_send")
+    __slots__ = ("_reader", "fd", "recv", "socket", "try_send")
+    secure = False
 
-    def __init__(self, sock: socket.socket, reader: Pauser) -> None:
-        self.sock = sock
+    def __init__(self, sock: socket.socket, reader: Reader) -> None:
+        self.socket: socket.socket = sock
         self.fd = sock.fileno()
         self.recv: Callable[[int], bytes] = sock.recv
         self.try_send: TrySend | None = sock.send
         self._reader = reader
 
+    def start(self, readable: Readable, nursery: trio.Nursery) -> None:
+        self._reader.add(self.fd, readable)
+
     def receive(self) -> bytes | None:
-        """What is there: bytes, `b""` at the end, None if nothing is."""
         try:
             return self.recv(_RECEIVE)
         except BlockingIOError:
             return None
 
     def pending(self) -> bool:
-        """Whether more was received than the descriptor shows."""
         return False
-
-    async def wait_writable(self) -> None:
-        await trio.lowlevel.wait_writable(self.sock)
-
-    async def send_all(self, data: bytes) -> None:
-        raise NotImplementedError("socket links send by try_send")
 
     def pause(self) -> None:
         self._reader.pause(self.fd)
@@ -84,60 +96,68 @@ class SocketLink:
     def resume(self) -> None:
         self._reader.resume(self.fd)
 
+    def stop(self) -> None:
+        self._reader.drop(self.fd)
+
+    async def receive_some(self) -> bytes:
+        return await _receive_some(self.socket, self.receive)
+
+    async def wait_writable(self) -> None:
+        await trio.lowlevel.wait_writable(self.socket)
+
+    async def send_all(self, data: bytes) -> None:
+        await _send_all(self.socket, self.socket.send, data)
+
+    def shut_down(self) -> None:
+        self.socket.shutdown(socket.SHUT_WR)
+
     async def aclose(self) -> None:
         self._reader.drop(self.fd)  # before the descriptor can be given to somebody else
-        if self.sock.fileno() >= 0:
-            trio.lowlevel.notify_closing(self.sock)
-            self.sock.close()
+        _close(self.socket)
 
 
 @final
 class TlsLink:
     """TLS over a non-blocking socket: reads and writes are calls, as on the plain one.
 
-    The handshake is the first state: `receive` drives it. A write that OpenSSL wants to repeat is repeated with the
+    The handshake is the first state, driven by `receive`. A write that OpenSSL wants repeated is repeated with the
     same bytes first, because the outbox keeps them in order.
     """
 
-    __slots__ = ("_handshaken", "_reader", "_sock", "fd", "try_send")
+    __slots__ = ("_handshaken", "_reader", "fd", "socket", "try_send")
+    secure = True
 
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext, reader: Pauser) -> None:
-        self._sock = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
-        self.fd = self._sock.fileno()
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, reader: Reader) -> None:
+        self.socket: ssl.SSLSocket = context.wrap_socket(
+            sock, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=True
+        )
+        self.fd = self.socket.fileno()
         self.try_send: TrySend | None = self._try_send
         self._reader = reader
         self._handshaken = False
 
-    @property
-    def sock(self) -> socket.socket:
-        return self._sock
+    def start(self, readable: Readable, nursery: trio.Nursery) -> None:
+        self._reader.add(self.fd, readable)
 
     def receive(self) -> bytes | None:
-        """What is there, decrypted: bytes, `b""` at the end, None if nothing is (or the handshake goes on)."""
         try:
             if not self._handshaken:
-                self._sock.do_handshake()
+                self.socket.do_handshake()
                 self._handshaken = True
-            return self._sock.recv(_RECEIVE)
+            return self.socket.recv(_RECEIVE)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
             return None
-        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+        except OSError:  # a bad handshake, a broken record, a reset: there is nobody to talk to
             return b""
 
     def pending(self) -> bool:
-        return self._sock.pending() > 0
+        return self.socket.pending() > 0
 
     def _try_send(self, data: bytes | memoryview) -> int:
         try:
-            return self._sock.send(data)
+            return self.socket.send(data)
         except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
             return 0
-
-    async def wait_writable(self) -> None:
-        await trio.lowlevel.wait_writable(self._sock)
-
-    async def send_all(self, data: bytes) -> None:
-        raise NotImplementedError("socket links send by try_send")
 
     def pause(self) -> None:
         self._reader.pause(self.fd)
@@ -145,52 +165,122 @@ class TlsLink:
     def resume(self) -> None:
         self._reader.resume(self.fd)
 
+    def stop(self) -> None:
+        self._reader.drop(self.fd)
+
+    async def receive_some(self) -> bytes:
+        return await _receive_some(self.socket, self.receive)
+
+    async def wait_writable(self) -> None:
+        await trio.lowlevel.wait_writable(self.socket)
+
+    async def send_all(self, data: bytes) -> None:
+        await _send_all(self.socket, self._try_send, data)
+
+    def shut_down(self) -> None:
+        self.socket.shutdown(socket.SHUT_WR)
+
     async def aclose(self) -> None:
         self._reader.drop(self.fd)
-        if self._sock.fileno() >= 0:
-            trio.lowlevel.notify_closing(self._sock)
-            self._sock.close()
+        _close(self.socket)
+
+
+async def _receive_some(sock: socket.socket, receive: Callable[[], bytes | None]) -> bytes:
+    while True:
+        try:
+            data = receive()
+        except OSError:
+            return b""
+        if data is not None:
+            return data
+        await trio.lowlevel.wait_readable(sock)
+
+
+async def _send_all(sock: socket.socket, try_send: TrySend, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        try:
+            sent = try_send(rest)
+        except BlockingIOError:
+            sent = 0
+        if not sent:
+            await trio.lowlevel.wait_writable(sock)
+        rest = rest[sent:]
+
+
+def _close(sock: socket.socket) -> None:
+    if sock.fileno() >= 0:
+        trio.lowlevel.notify_closing(sock)
+        sock.close()
 
 
 @final
 class StreamLink:
-    """Any Trio stream: memory streams in tests, and systems without epoll. Has a reading task of its own."""
+    """Any Trio stream: memory streams in tests, and systems without epoll."""
 
-    __slots__ = ("_paused", "_resumed", "stream", "try_send")
+    __slots__ = ("_came", "_paused", "_resumed", "_stop", "stream", "try_send")
+    secure = False
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream = stream
         self.try_send: TrySend | None = None
+        self._came: bytes | None = None
         self._paused = False
-        self._resumed = trio.Event()
+        self._resumed: trio.Event | None = None
+        self._stop: trio.CancelScope | None = None
 
-    async def wait_writable(self) -> None:
-        raise NotImplementedError("stream links send by send_all")
+    @property
+    def socket(self) -> socket.socket | None:
+        sock = getattr(self.stream, "socket", None)
+        return sock if isinstance(sock, socket.socket) else None
 
-    async def send_all(self, data: bytes) -> None:
-        await self.stream.send_all(data)
+    def start(self, readable: Readable, nursery: trio.Nursery) -> None:
+        nursery.start_soon(self._read, readable)
 
-    async def read_into(self, feed: Callable[[bytes], None]) -> None:
-        """Drive a connection: hand over what comes, `b""` at the end, and return."""
-        while True:
-            if self._paused:
-                self._resumed = trio.Event()
-                await self._resumed.wait()
-                continue
-            try:
-                data = bytes(await self.stream.receive_some(_RECEIVE))
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                data = b""
-            feed(data)
-            if not data:
-                return
+    async def _read(self, readable: Readable) -> None:
+        with trio.CancelScope() as self._stop:
+            ended = False
+            while not ended:
+                while self._paused:
+                    self._resumed = trio.Event()
+                    await self._resumed.wait()
+                self._came = await self.receive_some()
+                ended = not self._came
+                readable.readable()
+
+    def receive(self) -> bytes | None:
+        came, self._came = self._came, None
+        return came
+
+    def pending(self) -> bool:
+        return False
 
     def pause(self) -> None:
         self._paused = True
 
     def resume(self) -> None:
         self._paused = False
-        self._resumed.set()
+        if self._resumed is not None:
+            self._resumed.set()
+
+    def stop(self) -> None:
+        if self._stop is not None:
+            self._stop.cancel()
+
+    async def receive_some(self) -> bytes:
+        try:
+            return bytes(await self.stream.receive_some(_RECEIVE))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return b""
+
+    async def wait_writable(self) -> None:
+        raise NotImplementedError("a stream is sent to by send_all")
+
+    async def send_all(self, data: bytes) -> None:
+        await self.stream.send_all(data)
+
+    def shut_down(self) -> None:
+        """Streams of tests have nothing between open and closed."""
 
     async def aclose(self) -> None:
         await trio.aclose_forcefully(self.stream)

@@ -1,0 +1,216 @@
+"""The HTTP carrier of the server API: routes, keys, error modes, and the older single endpoint.
+
+Facts: https://centrifugal.dev/docs/server/server_api#http-api.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from time import perf_counter
+from typing import Any, Final, final
+from urllib.parse import parse_qs
+
+import msgspec
+import structlog
+from msgspec import Raw, Struct
+
+from broker.api.messages import ApiError, BatchCommand, BatchRequest, PublishRequest
+from broker.api.methods import BAD_REQUEST, INTERNAL, NOT_FOUND, Api, NotEncodable, error_body
+from broker.api.options import HttpApiOptions
+from broker.http1 import Request, response
+
+__all__ = ["HttpApi"]
+
+_log = structlog.get_logger("broker.api")
+
+_STATUSES: Final = {100: 500, 102: 404, 104: 404, 107: 400, 108: 400, 112: 416, 113: 409}
+_LEGACY_NUMBERS: Final = {
+    0: "publish",
+    1: "broadcast",
+    2: "unsubscribe",
+    3: "disconnect",
+    4: "presence",
+    5: "presence_stats",
+    6: "history",
+    7: "history_remove",
+    8: "channels",
+    9: "info",
+    10: "rpc",
+    11: "subscribe",
+    12: "refresh",
+}
+
+_encode = msgspec.json.Encoder().encode
+_EMPTY_RESULT = response(200, b'{"result":{}}')
+
+
+class _LegacyCommand(Struct):
+    """One command of `POST /api`. Without `method` it is a publish, whose `params` may stand beside it."""
+
+    id: int = 0
+    method: str | int | None = None
+    params: Raw = Raw()
+
+
+@final
+class HttpApi:
+    """Answers `POST <prefix>/<method>` and `POST <prefix>`."""
+
+    def __init__(self, api: Api, options: HttpApiOptions) -> None:
+        self._api = api
+        self._counters = api.node.counters
+        self._key = options.key.reveal().encode()
+        self._insecure = options.insecure
+        self._transport_errors = options.error_mode == "transport"
+        self._decoders: dict[str, msgspec.json.Decoder[Any]] = {
+            name: msgspec.json.Decoder(kind) for name, (kind, _) in api.methods.items()
+        }
+        self._publish = msgspec.json.Decoder(PublishRequest).decode
+        self._batch = msgspec.json.Decoder(BatchRequest).decode
+        self._legacy = msgspec.json.Decoder(_LegacyCommand).decode
+
+    @property
+    def methods(self) -> list[str]:
+        """The names below the prefix."""
+        return [*self._api.methods, "batch"]
+
+    # ---- one method per path --------------------------------------------------------------------------------------
+
+    async def handle(self, method: str, request: Request) -> bytes:
+        """Answer one call; `method` is one of `methods`."""
+        if (refused := self._refused(request)) is not None:
+            return refused
+        started = perf_counter()
+        try:
+            if method == "batch":
+                answer = await self._answer_batch(request)
+            else:
+                answer = await self._answer(method, request)
+        except NotEncodable:
+            self._counters.api_errors["http", method, "marshal"] += 1
+            answer = response(500, b"Internal Server Error", content_type="text/plain; charset=utf-8")
+        self._counters.api_commands["http", method].add(perf_counter() - started)
+        return answer
+
+    async def _answer(self, method: str, request: Request) -> bytes:
+        decoder = self._decoders[method]
+        try:
+            command = decoder.decode(request.body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self._counters.api_errors["http", method, "unmarshal"] += 1
+            return response(400, b"Bad Request", content_type="text/plain; charset=utf-8")
+        try:
+            result = await self._api.call("http", method, command)
+        except ApiError as error:
+            if self._transport_errors or request.head.headers.get(b"x-centrifugo-error-mode") == b"transport":
+                status = _STATUSES.get(error.code, 500)
+                return response(status, _encode({"code": error.code, "message": error.message}))
+            return response(200, _encode(error_body(error)))
+        return response(200, _encode({"result": result})) if result else _EMPTY_RESULT
+
+    async def _answer_batch(self, request: Request) -> bytes:
+        try:
+            batch = self._batch(request.body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self._counters.api_errors["http", "batch", "unmarshal"] += 1
+            return response(400, b"Bad Request", content_type="text/plain; charset=utf-8")
+        # `parallel` only allows what an engine that waits could use; one after another is always right
+        replies = [await self._batched(command) for command in batch.commands or ()]
+        return response(200, _encode({"replies": replies}))
+
+    async def _batched(self, command: BatchCommand | None) -> dict[str, Any]:
+        if command is None:
+            return error_body(ApiError(*BAD_REQUEST))
+        for method in self._api.methods:
+            request = getattr(command, method)
+            if request is not None:
+                try:
+                    return {method: await self._api.call("http", method, request)}
+                except ApiError as error:
+                    return error_body(error)
+        return error_body(ApiError(*NOT_FOUND))
+
+    # ---- one path for all -----------------------------------------------------------------------------------------
+
+    async def handle_legacy(self, request: Request) -> bytes:
+        """`POST /api`: one or many commands `{"id", "method", "params"}`, or `{"channel", "data"}` to publish."""
+        if (refused := self._refused(request)) is not None:
+            return refused
+        try:
+            texts = _split(request.body)
+            commands = [(text, self._legacy(text)) for text in texts]
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
+            commands = []
+        if not commands:
+            return response(400, b"Bad Request", content_type="text/plain; charset=utf-8")
+        replies = [_encode(await self._legacy_reply(text, command)) for text, command in commands]
+        return response(200, b"\n".join(replies))
+
+    async def _legacy_reply(self, text: bytes, command: _LegacyCommand) -> dict[str, Any]:
+        reply: dict[str, Any] = {"id": command.id} if command.id else {}
+        method = _method(command.method)
+        if method not in self._decoders:
+            return reply | error_body(ApiError(*NOT_FOUND))
+        params = bytes(command.params)
+        if not params:
+            params = text if command.method is None else b"{}"
+        try:
+            request = self._decoders[method].decode(params)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return reply | error_body(ApiError(*BAD_REQUEST))
+        try:
+            return reply | {"result": await self._api.call("http", method, request)}
+        except ApiError as error:
+            return reply | error_body(error)
+        except NotEncodable:
+            return reply | error_body(ApiError(*INTERNAL))
+
+    # ---- keys -----------------------------------------------------------------------------------------------------
+
+    def _refused(self, request: Request) -> bytes | None:
+        if self._insecure or self._authorized(request):
+            return None
+        return response(401)
+
+    def _authorized(self, request: Request) -> bool:
+        """`X-API-Key`, else `Authorization: apikey KEY`, else `?api_key=`; compared in constant time."""
+        if not self._key:
+            _log.error("no http_api.key is set: every API call is refused")
+            return False
+        headers = request.head.headers
+        given = headers.get(b"x-api-key", b"")
+        if not given:
+            parts = headers.get(b"authorization", b"").split()
+            if len(parts) == 2 and parts[0].lower() == b"apikey":
+                given = parts[1]
+        if given and hmac.compare_digest(given, self._key):
+            return True
+        if not request.head.query:
+            return False
+        asked = parse_qs(request.head.query).get("api_key", [""])[0]
+        return hmac.compare_digest(asked.encode(), self._key)
+
+
+def _method(name: str | int | None) -> str:
+    if name is None:
+        return "publish"
+    if isinstance(name, int):
+        return _LEGACY_NUMBERS.get(name, "")
+    return name.lower()
+
+
+def _split(body: bytes) -> list[bytes]:
+    """The JSON texts of a body in which they follow each other, with or without line breaks."""
+    text = body.decode()
+    decoder = json.JSONDecoder()
+    texts: list[bytes] = []
+    at = 0
+    while True:
+        while at < len(text) and text[at] in " \t\r\n":
+            at += 1
+        if at == len(text):
+            return texts
+        _, end = decoder.raw_decode(text, at)
+        texts.append(text[at:end].encode())
+        at = end

@@ -1,0 +1,388 @@
+"""The composition root: a configuration becomes objects, and objects become nested stages.
+
+The only file that names concrete classes of other rooms. Stages from the outside in: engine, hub, doors; leaving is
+inside-out (supervisor.py).
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import random
+import resource
+import socket
+import ssl
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Final, final
+
+import attrs
+import structlog
+import trio
+
+from broker import PROTOCOL_VERSION, __version__
+from broker.admin import dev_page
+from broker.api import Api, HttpApi
+from broker.auth import TokenVerifier
+from broker.channels import Channels
+from broker.config import Config, ConfigError
+from broker.engines import open_memory_engine
+from broker.hub import Node, open_node
+from broker.http1 import Request, response
+from broker.observe import Metrics, set_up_logs
+from broker.sessions import Context, Rules
+from broker.supervisor import Stopped, deadline_for_leaving, open_signals
+from broker.transports import (
+    Admission,
+    Doors,
+    Listening,
+    Origins,
+    Route,
+    Site,
+    TlsOptions,
+    WebSocketEndpoint,
+    bind_tcp,
+    bind_unix,
+    open_doors,
+)
+from broker.values import Pem
+
+__all__ = ["Server", "StartError", "make_rules", "open_server", "serve"]
+
+_log = structlog.get_logger("broker")
+
+_API_BODY_LIMIT: Final = 64 << 20
+"""Bytes of one API request: Centrifugo has no limit, a server that has to live needs one."""
+_GET: Final = frozenset({"GET", "HEAD"})
+_POST: Final = frozenset({"POST"})
+
+
+class StartError(Exception):
+    """Why the server cannot start, in one line."""
+
+
+Clock = Callable[[], float]
+
+
+@final
+@attrs.define
+class Server:
+    """A server that runs. `reload` puts new rules in place of the old ones, all or nothing."""
+
+    node: Node
+    doors: Doors
+    context: Context
+    sites: Sequence[Site]
+    urls: Sequence[str]
+
+    def reload(self, rules: Rules) -> None:
+        """Sessions and the API read their rules at each use: one assignment changes all of them."""
+        self.context.rules = rules
+
+
+def make_rules(config: Config, wall_clock: Clock = time.time) -> Rules:  # noqa: TID251 (handed out from here)
+    """Everything of a configuration that a reload can change."""
+    connection_tokens = TokenVerifier(
+        config.client.token,
+        wall_clock=wall_clock,
+        skip_signature=config.client.insecure_skip_token_signature_verify,
+    )
+    subscription_tokens = connection_tokens
+    if config.client.subscription_token.enabled:
+        subscription_tokens = TokenVerifier(
+            config.client.subscription_token,
+            wall_clock=wall_clock,
+            skip_signature=config.client.insecure_skip_token_signature_verify,
+        )
+    return Rules(
+        client=config.client,
+        channels=Channels(config.channel),
+        rpc=config.rpc,
+        connection_tokens=connection_tokens,
+        subscription_tokens=subscription_tokens,
+    )
+
+
+@asynccontextmanager
+async def open_server(
+    config: Config,
+    *,
+    wall_clock: Clock = time.time,  # noqa: TID251 (handed out from here)
+    rng: random.Random | None = None,
+    listen: bool = True,
+) -> AsyncIterator[Server]:
+    """A whole server for as long as the block lives.
+
+    Args:
+        config: a checked configuration.
+        wall_clock: Unix seconds, for tokens.
+        rng: makes epochs and spreads timers; tests give a seeded one.
+        listen: whether to bind the configured addresses; without, peers come in by `server.doors.take_in_stream`.
+
+    Raises:
+        StartError: a port is taken, a certificate cannot be read.
+    """
+    rng = rng or random.SystemRandom()
+    rules = make_rules(config, wall_clock)
+    external, internal = _addresses(config)
+    name = config.node.name or f"{platform.node()}_{external[1]}"
+    async with (
+        open_memory_engine(rng) as engine,
+        open_node(name, engine.broker, engine.presence) as node,
+    ):
+        context = Context(node, rules, PROTOCOL_VERSION, wall_clock, rng.random)
+        sites = _sites(config, context, split=external != internal)
+        listening = _listening(config, sites, external, internal) if listen else []
+        async with open_doors(
+            node,
+            listening,
+            outbox_limit=config.client.queue_max_size,
+            write_timeout=config.websocket.write_timeout,
+        ) as doors:
+            yield Server(node, doors, context, sites, [each.url for each in listening])
+
+
+# ---- what answers where -------------------------------------------------------------------------------------------
+
+
+def _addresses(config: Config) -> tuple[tuple[str, int], tuple[str, int]]:
+    http = config.http_server
+    external = (http.address, http.port)
+    internal = (http.internal_address or http.address, int(http.internal_port or http.port))
+    return external, internal
+
+
+def _sites(config: Config, context: Context, *, split: bool) -> tuple[Site, Site]:
+    """The external and the internal site: the same one unless they have different addresses."""
+    node = context.node
+    external = Site()
+    internal = Site() if split else external
+    if not config.websocket.disabled:
+        external.upgrades[_path(config.websocket.handler_prefix)] = WebSocketEndpoint(
+            context,
+            config.websocket,
+            Origins(config.client.allowed_origins),
+            Admission(
+                config.client.connection_limit,
+                config.client.connection_rate_limit,
+                lambda: len(node.registry.clients),
+                trio.current_time,
+            ),
+            node.counters,
+            config.client.user_id_http_header,
+        )
+    if not config.http_api.disabled:
+        _add_api(external if config.http_api.external else internal, config, context)
+    if config.health.enabled:
+        internal.routes[_path(config.health.handler_prefix)] = Route(_GET, _health(internal))
+    if config.prometheus.enabled:
+        metrics = Metrics(node.counters, _gauges(node), PROTOCOL_VERSION, _insecure_flags(config))
+        internal.routes[_path(config.prometheus.handler_prefix)] = Route(_GET, _render(metrics))
+    if config.dev.enabled:
+        external.app = dev_page(_path(config.websocket.handler_prefix))
+    return external, internal
+
+
+def _path(prefix: str) -> str:
+    return "/" + prefix.strip("/")
+
+
+def _add_api(site: Site, config: Config, context: Context) -> None:
+    http = HttpApi(Api(context), config.http_api)
+    prefix = _path(config.http_api.handler_prefix)
+
+    def route(method: str) -> Route:
+        async def handle(request: Request) -> bytes:
+            return await http.handle(method, request)
+
+        return Route(_POST, handle, _API_BODY_LIMIT)
+
+    for method in http.methods:
+        site.routes[f"{prefix.rstrip('/')}/{method}"] = route(method)
+    site.routes[prefix] = Route(_POST, http.handle_legacy, _API_BODY_LIMIT)
+
+
+def _health(site: Site) -> Callable[[Request], Awaitable[bytes]]:
+    healthy, leaving = response(200, b"{}"), response(503, b"{}")
+
+    async def handle(request: Request) -> bytes:
+        return leaving if site.closing else healthy
+
+    return handle
+
+
+def _render(metrics: Metrics) -> Callable[[Request], Awaitable[bytes]]:
+    async def handle(request: Request) -> bytes:
+        return response(200, metrics.render(), content_type=metrics.content_type)
+
+    return handle
+
+
+def _gauges(node: Node) -> Callable[[], dict[str, float]]:
+    def gauges() -> dict[str, float]:
+        info = node.info()[0]
+        return {
+            "node_num_clients": info.num_clients,
+            "node_num_users": info.num_users,
+            "node_num_subscriptions": info.num_subs,
+            "node_num_channels": info.num_channels,
+            "node_num_nodes": 1,
+        }
+
+    return gauges
+
+
+def _insecure_flags(config: Config) -> int:
+    return sum((config.client.insecure, config.http_api.insecure, config.client.insecure_skip_token_signature_verify))
+
+
+# ---- sockets ------------------------------------------------------------------------------------------------------
+
+
+def _listening(
+    config: Config, sites: tuple[Site, Site], external: tuple[str, int], internal: tuple[str, int]
+) -> list[Listening]:
+    http = config.http_server
+    tls = _tls(http.tls, "http_server.tls")
+    listening: list[Listening] = []
+    try:
+        listening.append(Listening(_bind(*external), sites[0], tls))
+        if internal != external:
+            inside = _tls(http.internal_tls, "http_server.internal_tls")
+            if inside is None and not http.tls_external:
+                inside = tls
+            listening.append(Listening(_bind(*internal), sites[1], inside))
+        if http.unix_socket:
+            try:
+                listening.append(Listening(bind_unix(http.unix_socket), sites[0]))
+            except OSError as error:
+                raise StartError(f"http_server.unix_socket: cannot listen on {http.unix_socket}: {error}") from None
+    except BaseException:
+        for each in listening:
+            each.sock.close()
+        raise
+    return listening
+
+
+def _bind(address: str, port: int) -> socket.socket:
+    try:
+        return bind_tcp(address, port)
+    except OSError as error:
+        where = f"{address or '*'}:{port}"
+        raise StartError(f"http_server: cannot listen on {where}: {os.strerror(error.errno or 0)}") from None
+
+
+def _tls(options: TlsOptions, path: str) -> ssl.SSLContext | None:
+    if not options.enabled:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        _load_certificate(context, options.cert_pem, options.key_pem)
+        if options.client_ca_pem:
+            context.load_verify_locations(cadata=options.client_ca_pem)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (ssl.SSLError, OSError) as error:
+        raise StartError(f"{path}: the certificate or its key cannot be used: {error}") from None
+    return context
+
+
+def _load_certificate(context: ssl.SSLContext, cert: Pem, key: Pem) -> None:
+    """OpenSSL's Python binding reads certificates from files only."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "pair.pem")
+        file.touch(mode=0o600)
+        file.write_text(f"{cert}\n{key}\n")
+        context.load_cert_chain(file)
+
+
+# ---- the daemon ---------------------------------------------------------------------------------------------------
+
+
+def serve(config: Config, *, reload: Callable[[], Config], warnings: Sequence[str] = ()) -> int:
+    """Run until a signal ends it. Returns the exit status: 0, or 1 if it could not start or had to be cut off."""
+    set_up_logs(config.log)
+    for warning in warnings:
+        _log.warning(warning)
+    _raise_file_limit()
+    try:
+        trio.run(_serve, config, reload)
+    except* StartError as errors:
+        for error in errors.exceptions:
+            print(f"broker: {error}", file=sys.stderr)
+        return 1
+    except* Stopped as stopped:
+        _log.error("shutdown was cut off", error=str(stopped.exceptions[0]))
+        return 1
+    return 0
+
+
+async def _serve(config: Config, reload: Callable[[], Config]) -> None:
+    server: Server | None = None
+
+    async def reload_rules() -> None:
+        """SIGHUP: build everything anew, then change it in one assignment; or change nothing."""
+        try:
+            rules = make_rules(reload())
+        except (ConfigError, ValueError) as error:
+            _log.error("configuration not reloaded, the old one stays", error=str(error))
+            return
+        if server is not None:
+            server.reload(rules)
+            _log.info("configuration reloaded")
+
+    async with open_signals(reload_rules) as signals, deadline_for_leaving(signals, config.shutdown.timeout):
+        async with open_server(config) as server:
+            with _pid_file(config.pid_file):
+                _tune_collector()
+                _announce(config, server)
+                await signals.stopping.wait()
+                _log.info("shutting down")
+    _log.info("goodbye")
+
+
+def _announce(config: Config, server: Server) -> None:
+    _log.info("serving", version=__version__, compatible=PROTOCOL_VERSION, addresses=list(server.urls), pid=os.getpid())
+    if config.dev.enabled:
+        url = server.urls[0]
+        print(
+            f"\n  trio-broker {__version__} with development settings, open to everybody on this machine.\n\n"
+            f"  Open {url}/ in two tabs, or publish from here:\n\n"
+            f"    curl {url}/api/publish -d '{{\"channel\": \"hello\", \"data\": {{\"text\": \"hi\"}}}}'\n",
+            flush=True,
+        )
+
+
+@contextmanager
+def _pid_file(path: str) -> Iterator[None]:
+    """A file with our process id, there as long as the server runs; none for an empty path."""
+    if path:
+        try:
+            Path(path).write_text(f"{os.getpid()}\n")
+        except OSError as error:
+            raise StartError(f"pid_file: cannot write {path}: {os.strerror(error.errno or 0)}") from None
+    try:
+        yield
+    finally:
+        if path:
+            Path(path).unlink(missing_ok=True)
+
+
+def _tune_collector() -> None:
+    """What lives since the start is never garbage, and connections are freed by reference counts."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 50)
+
+
+def _raise_file_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

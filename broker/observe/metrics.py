@@ -1,0 +1,201 @@
+"""The metrics endpoint: Centrifugo's names over our counters and structures, read when Prometheus asks.
+
+Facts: https://centrifugal.dev/docs/server/observability#exported-metrics.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import final
+
+from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
+from prometheus_client.core import (
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+
+from broker.observe.counters import COMMAND_BUCKETS, Counters, Durations
+
+__all__ = ["Gauges", "Metrics"]
+
+Gauges = Callable[[], Mapping[str, float]]
+"""Reads `node_num_*` and inflight gauges from the registry: name without namespace to value."""
+
+_NS = ("channel_namespace",)  # always empty: Centrifugo fills it only in its PRO edition
+
+
+@final
+class Metrics:
+    """Renders everything as Prometheus text."""
+
+    content_type = "text/plain; version=0.0.4; charset=utf-8"
+
+    def __init__(self, counters: Counters, gauges: Gauges, version: str, insecure_flags: int) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_Collector(counters, gauges, version, insecure_flags))
+        for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
+            self._registry.register(collector)
+
+    def render(self) -> bytes:
+        return _OWN_NAMES.sub(rb"\1\2 ", generate_latest(self._registry))
+
+
+_OWN_NAMES = re.compile(rb"^(# (?:HELP|TYPE) )(centrifugo_\w+_(?:count|errors|disconnects|unsubscribes|limit|recover|accepted|received|size|publications))_total ", re.MULTILINE)
+"""The library writes `_total` into the header of every counter; Centrifugo's names of counters do not have it."""
+
+
+@final
+class _Collector(Collector):
+    def __init__(self, counters: Counters, gauges: Gauges, version: str, insecure_flags: int) -> None:
+        self._counters = counters
+        self._gauges = gauges
+        self._version = version
+        self._insecure_flags = insecure_flags
+
+    def collect(self) -> Iterator[Metric]:
+        c = self._counters
+        for name, value in self._gauges().items():
+            yield GaugeMetricFamily(f"centrifugo_{name}", name.replace("_", " "), value)
+        yield _gauge("node_build", "Version of the node.", ("version",), {(self._version,): 1.0})
+        yield _gauge("insecure_flags", "Insecure options that are on.", (), {(): float(self._insecure_flags)})
+        yield _by_type("node_messages_sent_count", "Messages sent by this node to the engine.", c.sent)
+        yield _by_type("node_messages_received_count", "Messages received from the engine.", c.received)
+        yield _count("node_action_count", "Actions.", ("action", *_NS), {(k, ""): v for k, v in c.actions.items()})
+        yield _count("node_client_connection_limit", "Connections refused by a limit.", (), {(): c.connection_limit})
+        yield _count("node_tags_filter_dropped_publications", "Filtered publications.", _NS, {("",): c.filtered})
+        yield _count("node_deliveries_count", "Publications handed to connections.", (), {(): c.deliveries})
+        yield _count(
+            "node_connection_crashes_count", "Connections ended by an error of ours.", (), {(): c.connection_crashes}
+        )
+        yield from _durations(
+            "client_command_duration_seconds",
+            "Duration of client commands.",
+            ("method", *_NS),
+            {(method, ""): durations for method, durations in c.commands.items()},
+        )
+        yield _count(
+            "client_num_reply_errors",
+            "Errors in replies to clients.",
+            ("method", "code", *_NS),
+            {(method, str(code), ""): n for (method, code), n in c.reply_errors.items()},
+        )
+        yield _count(
+            "client_num_server_unsubscribes",
+            "Unsubscribes by the server.",
+            ("code", *_NS),
+            {(str(code), ""): n for code, n in c.server_unsubscribes.items()},
+        )
+        yield _count(
+            "client_num_server_disconnects",
+            "Disconnects by the server.",
+            ("code",),
+            {(str(code),): n for code, n in c.server_disconnects.items()},
+        )
+        yield _count(
+            "client_recover",
+            "Recoveries.",
+            ("recovered", *_NS, "has_recovered_publications"),
+            {("yes" if ok else "no", "", "yes" if some else "no"): n for (ok, some), n in c.recovered.items()},
+        )
+        yield _histogram(
+            "client_ping_pong_duration_seconds",
+            "Time from a ping to its pong.",
+            ("transport",),
+            {(transport,): durations for transport, durations in c.ping_pong.items()},
+        )
+        yield _count(
+            "client_connections_accepted",
+            "Accepted connections.",
+            ("transport", "accept_protocol", "client_name", "client_version"),
+            {
+                (transport, "", _registered("named", named), _registered("versioned", versioned)): n
+                for (transport, named, versioned), n in c.accepted.items()
+            },
+        )
+        yield _count(
+            "client_subscriptions_accepted",
+            "Accepted subscriptions.",
+            ("client_name", *_NS),
+            {(_registered("named", named), ""): n for named, n in c.subscribed.items()},
+        )
+        yield _count(
+            "transport_messages_received",
+            "Frames received.",
+            ("transport", "frame_type", *_NS),
+            {(transport, "", ""): n for transport, n in c.transport_received.items()},
+        )
+        yield _count(
+            "transport_messages_received_size",
+            "Bytes of frames received.",
+            ("transport", "frame_type", *_NS),
+            {(transport, "", ""): n for transport, n in c.transport_received_bytes.items()},
+        )
+        yield _count(
+            "transport_outgoing_close_count",
+            "Connections closed with a code.",
+            ("transport", "code"),
+            {(transport, str(code)): n for (transport, code), n in c.transport_closed.items()},
+        )
+        yield _count(
+            "broker_publish_suppressed_count",
+            "Publications that were not made.",
+            ("reason", *_NS),
+            {(reason, ""): n for reason, n in c.suppressed.items()},
+        )
+        yield from _durations(
+            "api_command_duration_seconds", "Duration of API commands.", ("protocol", "method"), c.api_commands
+        )
+        yield _count(
+            "api_command_errors_total", "Errors of API commands.", ("protocol", "method", "error"), c.api_errors
+        )
+
+
+def _registered(adjective: str, given: bool) -> str:
+    return "unregistered" if given else f"un{adjective}"
+
+
+def _by_type(name: str, text: str, values: Mapping[str, int]) -> Metric:
+    kinds = ("publication", "join", "leave", "control")
+    return _count(name, text, ("type", *_NS), {(kind, ""): values.get(kind, 0) for kind in kinds})
+
+
+def _count(name: str, text: str, labels: tuple[str, ...], values: Mapping[tuple[str, ...], int]) -> Metric:
+    family = Metric(f"centrifugo_{name.removesuffix('_total')}", text, "counter")
+    for key, value in values.items():
+        family.add_sample(f"centrifugo_{name}", dict(zip(labels, key, strict=True)), value)
+    return family
+
+
+def _gauge(name: str, text: str, labels: tuple[str, ...], values: Mapping[tuple[str, ...], float]) -> Metric:
+    family = GaugeMetricFamily(f"centrifugo_{name}", text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def _durations(
+    name: str, text: str, labels: tuple[str, ...], values: Mapping[tuple[str, ...], Durations]
+) -> Iterator[Metric]:
+    summary = SummaryMetricFamily(f"centrifugo_{name}", text, labels=labels)
+    for key, durations in values.items():
+        summary.add_metric(key, count_value=durations.count, sum_value=durations.total)
+    yield summary
+    yield _histogram(f"{name}_histogram", text, labels, values)
+
+
+def _histogram(
+    name: str, text: str, labels: tuple[str, ...], values: Mapping[tuple[str, ...], Durations]
+) -> Metric:
+    family = HistogramMetricFamily(f"centrifugo_{name}", text, labels=labels)
+    for key, durations in values.items():
+        buckets, below = [], 0
+        for bound, count in zip((*COMMAND_BUCKETS, float("inf")), durations.buckets, strict=True):
+            below += count
+            buckets.append(("+Inf" if bound == float("inf") else repr(bound), below))
+        family.add_metric(key, buckets, durations.total)
+    return family

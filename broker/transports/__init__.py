@@ -1,0 +1,26 @@
+"""The doors for clients: listeners, connections, HTTP, WebSocket."""
+
+from broker.transports.admission import Admission
+from broker.transports.door import Doors, Listening, bind_tcp, bind_unix, open_doors
+from broker.transports.endpoint import WebSocketEndpoint
+from broker.transports.options import EmulationOptions, HttpServerOptions, TlsOptions, WebSocketOptions
+from broker.transports.origin import Origins
+from broker.transports.site import ASGIApp, Route, Site
+
+__all__ = [
+    "ASGIApp",
+    "Admission",
+    "Doors",
+    "EmulationOptions",
+    "HttpServerOptions",
+    "Listening",
+    "Origins",
+    "Route",
+    "Site",
+    "TlsOptions",
+    "WebSocketEndpoint",
+    "WebSocketOptions",
+    "bind_tcp",
+    "bind_unix",
+    "open_doors",
+]

@@ -1,0 +1,258 @@
+"""The doors: listening sockets, and the connections that came in through them.
+
+The door stage nests connections around accepting, so that accepting stops first. Leaving tells every client 3001,
+gives them the rest of the shutdown timeout, and cuts off who does not listen.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+import stat
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, final
+
+import attrs
+import structlog
+import trio
+
+from broker.hub import Node
+from broker.protocol import codes
+from broker.transports.connection import Connection
+from broker.transports.http import HttpMachine
+from broker.transports.links import Link, SocketLink, StreamLink, TlsLink
+from broker.transports.reader import Reader
+from broker.transports.site import Site
+
+__all__ = ["Doors", "Listening", "bind_tcp", "bind_unix", "open_doors"]
+
+_log = structlog.get_logger("broker.transports")
+
+_ACCEPTS: Final = 64
+"""Connections taken per event."""
+_BACKLOG: Final = 4096
+_OUT_OF_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_RETRY: Final = 0.1
+
+
+@final
+@attrs.frozen
+class Listening:
+    """A bound socket, what answers there, and its TLS."""
+
+    sock: socket.socket
+    site: Site
+    tls: ssl.SSLContext | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it answers, for people."""
+        if self.sock.family == socket.AF_UNIX:
+            return f"unix:{self.sock.getsockname()}"
+        host, port = self.sock.getsockname()[:2]
+        host = "localhost" if host in ("0.0.0.0", "::", "127.0.0.1", "::1") else host
+        return f"{'https' if self.tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def bind_tcp(address: str, port: int) -> socket.socket:
+    """Listen on `address` (empty: every interface) and `port`.
+
+    Raises:
+        OSError: the port is taken, the address is not ours.
+    """
+    family, host = (socket.AF_INET6, address) if ":" in address else (socket.AF_INET, address)
+    if not address:
+        family, host = (socket.AF_INET6, "::") if _has_ipv6() else (socket.AF_INET, "0.0.0.0")
+    elif family == socket.AF_INET:
+        family, _, _, _, resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        host = str(resolved[0])
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if not address else 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
+        sock.bind((host, port))
+        sock.listen(_BACKLOG)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def bind_unix(path: str) -> socket.socket:
+    """Listen on a Unix socket; one that a dead process left behind is replaced.
+
+    Raises:
+        OSError: something else is there, or the folder is not writable.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        try:
+            sock.bind(path)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not stat.S_ISSOCK(os.stat(path).st_mode) or _answers(path):
+                raise
+            os.unlink(path)
+            sock.bind(path)
+        sock.listen(_BACKLOG)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
+
+
+@final
+class Doors:
+    """All connections of the process. `connections` is what the leak tests and the drain look at."""
+
+    def __init__(self, node: Node, nursery: trio.Nursery, reader: Reader, *, outbox_limit: int, write_timeout: float):
+        self._node = node
+        self._nursery = nursery
+        self._reader = reader
+        self._outbox_limit = outbox_limit
+        self._write_timeout = write_timeout
+        self.connections: set[Connection] = set()
+        self._last_gone: trio.Event | None = None
+
+    def take_in(self, link: Link, site: Site) -> None:
+        """Give an accepted peer its connection."""
+        connection = Connection(
+            link, self._node.counters, outbox_limit=self._outbox_limit, write_timeout=self._write_timeout
+        )
+        connection.machine = HttpMachine(connection, site, self._node.timers, self._node.counters)
+        self.connections.add(connection)
+        self._nursery.start_soon(self._run, connection)
+
+    def take_in_stream(self, stream: trio.abc.Stream, site: Site) -> None:
+        """The same for a stream of any kind, read by a task of its own."""
+        self.take_in(StreamLink(stream), site)
+
+    async def _run(self, connection: Connection) -> None:
+        try:
+            await connection.run()
+        finally:
+            self.connections.discard(connection)
+            if self._last_gone is not None and not self.connections:
+                self._last_gone.set()
+
+    def listen(self, listening: Listening) -> _Acceptor:
+        """Begin to accept."""
+        acceptor = _Acceptor(listening, self, self._reader, self._nursery)
+        acceptor.resume()
+        return acceptor
+
+    async def drain(self) -> None:
+        """Tell everybody that the server ends; returns when the last connection is gone.
+
+        A request that is being answered is answered first; its connection closes then, because the site is closing.
+        """
+        self._last_gone = trio.Event()
+        for connection in list(self.connections):
+            connection.machine.failed(codes.SHUTDOWN)
+            if not connection.busy:
+                connection.end()
+        if self.connections:
+            await self._last_gone.wait()
+
+
+@final
+class _Acceptor:
+    """A `Readable`: its descriptor is a listening socket."""
+
+    def __init__(self, listening: Listening, doors: Doors, reader: Reader, nursery: trio.Nursery) -> None:
+        self._listening = listening
+        self._sock = listening.sock
+        self._doors = doors
+        self._reader = reader
+        self._nursery = nursery
+        self._complained = -60.0
+
+    def resume(self) -> None:
+        self._reader.add(self._sock.fileno(), self)
+
+    def stop(self) -> None:
+        """Accept nobody any more; the port is free."""
+        if self._sock.fileno() >= 0:
+            self._reader.drop(self._sock.fileno())
+            self._sock.close()
+
+    def readable(self) -> None:
+        for _ in range(_ACCEPTS):
+            try:
+                sock, _address = self._sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _OUT_OF_DESCRIPTORS:
+                    self._wait_for_descriptors(error)
+                    return
+                continue  # this peer went before it was accepted
+            sock.setblocking(False)
+            tls = self._listening.tls
+            link: Link = SocketLink(sock, self._reader) if tls is None else TlsLink(sock, tls, self._reader)
+            self._doors.take_in(link, self._listening.site)
+
+    def _wait_for_descriptors(self, error: OSError) -> None:
+        """Without descriptors the socket stays readable: look away for a moment instead of spinning."""
+        now = trio.current_time()
+        if now - self._complained >= 1:
+            self._complained = now
+            _log.error("cannot accept connections", error=os.strerror(error.errno or 0))
+        self._reader.drop(self._sock.fileno())
+        self._nursery.start_soon(self._retry)
+
+    async def _retry(self) -> None:
+        await trio.sleep(_RETRY)
+        if self._sock.fileno() >= 0:
+            self.resume()
+
+    def hung_up(self) -> None:
+        """A listening socket has no peer."""
+
+    def crashed(self) -> None:
+        _log.exception("accepting a connection failed")
+
+
+@asynccontextmanager
+async def open_doors(
+    node: Node, listening: Sequence[Listening], *, outbox_limit: int, write_timeout: float
+) -> AsyncIterator[Doors]:
+    """The door stage. When the block is left, accepting stops, clients are told, and connections drain."""
+    async with trio.open_nursery() as nursery:
+        reader = Reader()
+        doors = Doors(node, nursery, reader, outbox_limit=outbox_limit, write_timeout=write_timeout)
+        acceptors = [doors.listen(each) for each in listening]
+        nursery.start_soon(reader.run, name="reader")
+        try:
+            yield doors
+        finally:
+            for acceptor in acceptors:
+                acceptor.stop()
+        for each in listening:
+            each.site.closing = True
+        await doors.drain()
+        nursery.cancel_scope.cancel()

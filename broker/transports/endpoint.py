@@ -1,0 +1,84 @@
+"""The WebSocket endpoint: who may come in, and with which wire. Facts: client protocol §1.3."""
+
+from __future__ import annotations
+
+from typing import final
+from urllib.parse import parse_qs
+
+from broker.http1 import Head, response
+from broker.observe import Counters
+from broker.protocol import FrameReader, Handshake, HandshakeError, Inflater, handshake
+from broker.sessions import Context
+from broker.transports.admission import Admission
+from broker.transports.connection import Connection
+from broker.transports.options import WebSocketOptions
+from broker.transports.origin import Origins
+from broker.transports.websocket import WebSocketMachine, wires
+
+__all__ = ["WebSocketEndpoint"]
+
+_TEXT = "text/plain; charset=utf-8"
+
+
+@final
+class WebSocketEndpoint:
+    """An `Upgrade` for `/connection/websocket`."""
+
+    def __init__(
+        self,
+        context: Context,
+        options: WebSocketOptions,
+        origins: Origins,
+        admission: Admission,
+        counters: Counters,
+        user_header: str,
+    ) -> None:
+        self._context = context
+        self._options = options
+        self._origins = origins
+        self._admission = admission
+        self._counters = counters
+        self._user_header = user_header.lower().encode()
+        self._wires = wires(options)
+        self._most = options.message_size_limit
+        self._most_inflated = options.decompressed_message_size_limit or 10 * options.message_size_limit
+
+    def refusal(self, head: Head) -> bytes | None:
+        if not self._admission.admit():
+            self._counters.connection_limit += 1
+            return response(503, b"Service Unavailable", content_type=_TEXT, close=True)
+        try:
+            handshake(head.method, head.headers, deflate=self._options.compression)
+        except HandshakeError as error:
+            return response(
+                error.status,
+                error.text.encode(),
+                content_type=_TEXT,
+                headers=[("Sec-Websocket-Version", "13")],
+                close=True,
+            )
+        if not self._origins.allow(head.headers.get(b"origin")):
+            return response(403, b"Forbidden", content_type=_TEXT, close=True)
+        return None
+
+    def accept(self, connection: Connection, head: Head, rest: bytes) -> None:
+        agreed: Handshake = handshake(head.method, head.headers, deflate=self._options.compression)
+        query = parse_qs(head.query) if head.query else {}
+        protobuf = (
+            agreed.subprotocol == "centrifuge-protobuf"
+            or query.get("cf_protocol") == ["protobuf"]
+            or query.get("format") == ["protobuf"]
+        )
+        user = head.headers.get(self._user_header) if self._user_header else None
+        machine = WebSocketMachine(
+            connection,
+            self._context,
+            self._wires.choose(protobuf=protobuf, deflate=agreed.deflate),
+            FrameReader(self._most, Inflater(self._most_inflated) if agreed.deflate else None),
+            native_ping=query.get("cf_ws_frame_ping_pong") == ["true"],
+            header_user=user.decode("utf-8", "replace") if user else None,
+        )
+        connection.outbox.offer(agreed.response)
+        connection.machine = machine
+        if rest:
+            machine.feed(rest)

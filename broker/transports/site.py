@@ -1,0 +1,49 @@
+"""What answers on one listener: a table of exact paths, and whatever is left for an ASGI application.
+
+Facts: which endpoint is on which listener, https://centrifugal.dev/docs/server/configuration#endpoint-configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, final
+
+import attrs
+
+from broker.http1 import Head, Request
+
+__all__ = ["ASGIApp", "Route", "Site", "Upgrade"]
+
+ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+class Upgrade(Protocol):
+    """An endpoint that takes a connection over."""
+
+    def refusal(self, head: Head) -> bytes | None:
+        """The response that refuses this request, or None if it is welcome."""
+
+    def accept(self, connection: Any, head: Head, rest: bytes) -> None:
+        """Answer 101 and give the connection another machine; `rest` came behind the head."""
+
+
+@final
+@attrs.frozen
+class Route:
+    """One path: `handle` gets a whole request, with a body of at most `body_limit` bytes, and returns a response."""
+
+    methods: frozenset[str]
+    handle: Callable[[Request], Awaitable[bytes]]
+    body_limit: int = 0
+
+
+@final
+@attrs.define
+class Site:
+    """`routes` and `upgrades` by path; `app` gets every other path, if there is one. `closing` is set when the
+    server drains: then requests are answered once more and connections close."""
+
+    routes: dict[str, Route] = attrs.field(factory=dict)
+    upgrades: dict[str, Upgrade] = attrs.field(factory=dict)
+    app: ASGIApp | None = None
+    closing: bool = False

@@ -1,0 +1,174 @@
+"""WebSocket: frames to sessions and back. Facts: client protocol §1.3 to §1.8."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, final
+
+import attrs
+import trio
+
+from broker.eager import own_task
+from broker.hub import Outbox
+from broker.protocol import (
+    JSON,
+    PROTOBUF,
+    DeflateWire,
+    FrameReader,
+    FrameWire,
+    WebSocketError,
+    close_frame,
+    codes,
+    pong_frame,
+)
+from broker.protocol.wire import Wire
+from broker.sessions import Context, Session
+from broker.transports.connection import Connection
+from broker.transports.options import WebSocketOptions
+
+__all__ = ["WebSocketMachine", "Wires", "wires"]
+
+_CLOSE_TIMEOUT: Final = 5.0
+"""Seconds that the peer has to answer a close frame."""
+_HANG_UP_TIMEOUT: Final = 5.0
+"""Seconds that the peer has to leave after a connect that was refused with an error."""
+
+
+@final
+@attrs.frozen
+class Wires:
+    """The wires of one WebSocket endpoint: connections with the same codec and compression share one."""
+
+    json: Wire
+    protobuf: Wire
+    json_deflate: Wire
+    protobuf_deflate: Wire
+
+    def choose(self, *, protobuf: bool, deflate: bool) -> Wire:
+        if deflate:
+            return self.protobuf_deflate if protobuf else self.json_deflate
+        return self.protobuf if protobuf else self.json
+
+
+def wires(options: WebSocketOptions) -> Wires:
+    """The wires for these options."""
+    level, least = options.compression_level, options.compression_min_size
+    return Wires(
+        FrameWire(JSON), FrameWire(PROTOBUF), DeflateWire(JSON, level, least), DeflateWire(PROTOBUF, level, least)
+    )
+
+
+@final
+class WebSocketMachine:
+    """The machine of an upgraded connection, and the `Peer` of its session."""
+
+    __slots__ = ("_connection", "_frames", "_goodbye", "_hanging_up", "header_user", "native_ping", "session", "wire")
+    transport: Final = "websocket"
+
+    def __init__(
+        self,
+        connection: Connection,
+        context: Context,
+        wire: Wire,
+        frames: FrameReader,
+        *,
+        native_ping: bool,
+        header_user: str | None,
+    ) -> None:
+        self._connection = connection
+        self._frames = frames
+        self._goodbye = b""
+        self._hanging_up = False
+        self.wire = wire
+        self.native_ping = native_ping
+        self.header_user = header_user
+        self.session = Session(self, context)
+
+    # ---- a Machine ------------------------------------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> None:
+        self._frames.feed(data)
+        self.advance()
+
+    def advance(self) -> None:
+        connection, frames = self._connection, self._frames
+        try:
+            while not connection.busy and not self._goodbye:
+                message = frames.next_message()
+                if message is None:
+                    return
+                kind = message.kind
+                if kind is Kind.DATA:
+                    if self._hanging_up:
+                        continue  # its connect was refused: nothing it asks for counts
+                    connection.run_in_order(self.session.handle(message.payload))
+                elif kind is Kind.PING:
+                    self.outbox.offer(pong_frame(message.payload))
+                elif kind is Kind.PONG:
+                    if self.native_ping:
+                        self.session.ponged()
+                else:
+                    self._goodbye = close_frame(message.code, "")
+                    self.session.peer_gone()
+                    connection.end()
+        except WebSocketError as error:
+            self._goodbye = close_frame(error.code, error.reason)
+            self.session.peer_gone()
+            connection.end()
+
+    def failed(self, why: codes.Disconnect) -> None:
+        self.session.disconnect(why)
+
+    def ended(self) -> None:
+        self.session.peer_gone()
+
+    def farewell(self) -> bytes:
+        return self._goodbye
+
+    async def wait_farewell(self, receive: Callable[[], Coroutine[Any, Any, bytes]]) -> None:
+        if not self._goodbye:
+            return
+        with trio.move_on_after(_CLOSE_TIMEOUT):
+            while not self._frames.closed:
+                data = await receive()
+                if not data:
+                    return
+                self._frames.feed(data)
+                try:
+                    while self._frames.next_message() is not None:
+                        pass
+                except WebSocketError:
+                    return
+
+    async def cleanup(self) -> None:
+        await self.session.cleanup()
+
+    # ---- a Peer ---------------------------------------------------------------------------------------------------
+
+    @property
+    def outbox(self) -> Outbox:
+        return self._connection.outbox
+
+    @property
+    def reading(self) -> bool:
+        return not self._connection.busy
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        self._connection.run_beside(work)
+
+    def close(self, why: codes.Disconnect) -> None:
+        if why.code == codes.CONNECTION_CLOSED.code:
+            self._connection.drop()
+            return
+        if not self._goodbye:
+            self._goodbye = close_frame(why.code, why.reason)
+        self._connection.end()
+
+    def hang_up(self) -> None:
+        self._hanging_up = True
+        self._connection.run_beside(self._wait_hang_up())
+
+    async def _wait_hang_up(self) -> None:
+        await own_task()
+        await trio.sleep(_HANG_UP_TIMEOUT)
+        self._connection.drop()
