@@ -10,36 +10,33 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from broker.config.durations import NANOSECOND, parse_duration
-from broker.values import Duration, Pem, Secret
+from broker.values import Duration, Pem
 
 __all__ = [
-    "Expand",
     "Raw",
-    "expander",
     "load_pem",
     "read_bool",
     "read_duration",
     "read_int",
     "read_list",
-    "read_secret_map",
+    "read_map",
     "read_text",
+    "shape",
 ]
 
 Raw = object
 """What JSON, YAML, TOML and environment variables give: texts, numbers, booleans, lists, mappings, nothing."""
-Expand = Callable[[str], str]
 
 _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False", ""})
 _INT: Final = re.compile(r"([+-]?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|0[oO]?([0-7]+)|([0-9]+))")
 _INT64: Final = range(-(1 << 63), 1 << 63)
 _MAX_DIGITS: Final = 64
-_VARIABLE: Final = re.compile(r"\$\{(CENTRIFUGO_VAR_[^}]+)}")
 _PEM: Final = re.compile(r"-----BEGIN ([^-\n]+)-----\r?\n.+?-----END \1-----", re.DOTALL)
 
 
@@ -55,7 +52,7 @@ def read_text(raw: Raw) -> str:
         case float():
             return str(int(raw)) if raw.is_integer() else repr(raw)
         case _:
-            raise ValueError(f"not a text: {_shape(raw)}")
+            raise ValueError(f"not a text: {shape(raw)}")
 
 
 def read_bool(raw: Raw) -> bool:
@@ -126,25 +123,23 @@ def read_list(raw: Raw) -> list[Raw]:
             return [raw]
 
 
-def read_secret_map(raw: Raw, expand: Expand) -> dict[str, Secret]:
-    """Names and values: a mapping, a list of `{key, value}`, or the JSON text of either."""
+def read_map(raw: Raw) -> dict[str, str]:
+    """Names and values: a mapping of texts, a list of `{key, value}`, or the JSON text of either."""
     if isinstance(raw, str):
         if not raw:
             return {}
         try:
             raw = json.loads(raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ValueError("not a JSON object") from None
     if isinstance(raw, list):
         raw = _pairs(raw)
     if not isinstance(raw, Mapping):
-        raise ValueError(f"not a mapping of texts: {_shape(raw)}")
-    values: dict[str, Secret] = {}
+        raise ValueError(f"not a mapping of texts: {shape(raw)}")
     for key, value in raw.items():
         if not isinstance(value, str):
-            raise ValueError(f"the value of {key!r} is not a text: {_shape(value)}")
-        values[str(key)] = Secret(expand(value))
-    return values
+            raise ValueError(f"the value of {key!r} is not a text: {shape(value)}")
+    return dict(raw)
 
 
 def _pairs(items: list[Raw]) -> dict[str, Raw]:
@@ -156,17 +151,6 @@ def _pairs(items: list[Raw]) -> dict[str, Raw]:
             raise ValueError(f"{item['key']!r} comes twice")
         pairs[item["key"]] = item["value"]
     return pairs
-
-
-def expander(environ: Mapping[str, str]) -> Expand:
-    """Replace `${CENTRIFUGO_VAR_NAME}` from the environment; a variable that is missing is an error."""
-
-    def value(found: re.Match[str]) -> str:
-        if found[1] not in environ:
-            raise ValueError(f"the variable {found[1]} is not set")
-        return environ[found[1]]
-
-    return lambda text: _VARIABLE.sub(value, text)
 
 
 def load_pem(value: Pem) -> Pem:
@@ -198,12 +182,13 @@ def load_pem(value: Pem) -> Pem:
 def _shown(raw: Raw) -> str:
     """What came, short enough for one line of an error. Not for secrets."""
     if not isinstance(raw, (str, int, float)):
-        return _shape(raw)
+        return shape(raw)
     text = json.dumps(raw, ensure_ascii=False) if not isinstance(raw, str) or raw.isprintable() else ascii(raw)
     return text if len(text) <= 80 else text[:77] + "…"
 
 
-def _shape(raw: Raw) -> str:
+def shape(raw: Raw) -> str:
+    """What kind of thing came, for errors that must not quote it."""
     match raw:
         case None:
             return "nothing"

@@ -1,0 +1,38 @@
+"""What is allowed, and its author should hear about at every start."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+
+from broker.config.root import Config
+
+__all__ = ["advice"]
+
+
+def advice(config: Config) -> Iterator[str]:
+    """One line for each insecure switch, and for what is likely not meant."""
+    reach = "" if _on_loopback(config.http_server.address) else ", and the port is open to the network"
+    if config.client.insecure:
+        yield f"INSECURE: client.insecure is on: no token is asked for, everything is permitted{reach}"
+    if config.http_api.insecure and not config.http_api.disabled:
+        yield f"INSECURE: http_api.insecure is on: the server API asks for no key{reach}"
+    if config.client.insecure_skip_token_signature_verify:
+        yield f"INSECURE: client.insecure_skip_token_signature_verify is on: anybody can write a token{reach}"
+    for path, token in (("token", config.client.token), ("subscription_token", config.client.subscription_token)):
+        if token.insecure_skip_jwks_endpoint_safety_check:
+            yield f"INSECURE: client.{path}.insecure_skip_jwks_endpoint_safety_check is on"
+    for origin in config.client.allowed_origins:
+        if origin == "*":
+            yield 'client.allowed_origins: "*" lets pages of every site connect'
+        elif origin.startswith("*") and not origin.startswith(("*.", "*://")):
+            yield f'client.allowed_origins: "{origin}" also matches names that merely end so; write "*.{origin[1:]}"'
+    if config.prometheus.enabled and not config.http_server.internal_port and reach:
+        yield "prometheus.enabled: metrics are on the public port; http_server.internal_port takes them off it"
+
+
+def _on_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address.strip("[]")).is_loopback
+    except ValueError:
+        return address == "localhost"

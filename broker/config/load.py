@@ -1,0 +1,148 @@
+"""Loading: flag over environment over file over default, all problems at once (server API §1.1)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, final
+
+import attrs
+
+from broker.config.advice import advice
+from broker.config.dotenv import read_dotenv
+from broker.config.env import Environment
+from broker.config.errors import ConfigError
+from broker.config.files import read_file
+from broker.config.layers import lay_under, put, unknown_keys, unset_zeros
+from broker.config.readers import Raw
+from broker.config.root import Config
+from broker.config.structure import structure
+from broker.config.validate import check, with_pem_texts
+
+__all__ = ["DEVELOPMENT", "Loaded", "Sources", "load", "reloader"]
+
+DEVELOPMENT: Final[Mapping[str, Raw]] = {
+    "http_server": {"address": "127.0.0.1"},
+    "client": {
+        "insecure": True,
+        "allowed_origins": [
+            f"{scheme}://{host}{port}"
+            for scheme in ("http", "https")
+            for host in ("localhost", "127.0.0.1", "[[]::1]")
+            for port in ("", ":*")
+        ],
+    },
+    "channel": {
+        "without_namespace": {
+            "presence": True,
+            "join_leave": True,
+            "history_size": 100,
+            "history_ttl": "10m",
+            "force_recovery": True,
+        }
+    },
+    "http_api": {"insecure": True},
+    "health": {"enabled": True},
+    "prometheus": {"enabled": True},
+    "dev": {"enabled": True},
+}
+"""Development settings: what holds with `--dev` where neither file, environment nor flag says otherwise.
+
+Open to whoever can reach the port, so the port is on loopback, and only pages from this machine may connect.
+"""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class Sources:
+    """Where a configuration comes from. The same sources are read again for a reload, with the flags kept."""
+
+    file: Path = Path("config.json")
+    flags: Mapping[str, str] = attrs.field(factory=dict)
+    """Texts by dotted path. A flag that was given counts even where it says zero."""
+    environ: Mapping[str, str] = attrs.field(factory=lambda: os.environ)
+    dotenv: Path = Path(".env")
+    development: bool = False
+
+
+@final
+@attrs.frozen(kw_only=True)
+class Loaded:
+    """A valid configuration, and what its author should hear about."""
+
+    config: Config
+    file_keys: int | None
+    """Sections in the file; None where there is no file."""
+    unknown_keys: tuple[str, ...]
+    unknown_env: tuple[str, ...]
+    advice: tuple[str, ...]
+    """What is insecure, or likely not meant."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """One line for each thing to be logged at start."""
+        missing = (
+            [] if self.file_keys is not None else ["config file not found, continue using environment and flag options"]
+        )
+        keys = [f"unknown key in configuration file: {key}" for key in self.unknown_keys]
+        variables = [f"unknown var in environment: {name}" for name in self.unknown_env]
+        return [*missing, *self.advice, *keys, *variables]
+
+
+def load(sources: Sources) -> Loaded:
+    """Read, type and validate.
+
+    Raises:
+        ConfigError: with every bad key. Keys with a wrong type come first; rules between keys are checked when all
+            have their types.
+    """
+    content = read_file(sources.file)
+    tree = content or {}
+    file_keys = None if content is None else len(content)
+    strangers = tuple(unknown_keys(tree, Config))
+    unset_zeros(tree, Config)
+    if sources.development:
+        lay_under(tree, DEVELOPMENT)
+    environment = Environment({**read_dotenv(sources.dotenv), **sources.environ})
+    environment.lay_over(tree, Config)
+    for path, text in sources.flags.items():
+        put(tree, path, text)
+    config, problems = structure(tree)
+    origins = environment.origins | {path: f"--{path}" for path in sources.flags}
+    if problems := environment.problems + problems:
+        raise ConfigError(_line(path, problem, origins) for path, problem in problems)
+    config, problems = with_pem_texts(config)
+    if problems := [*check(config), *problems]:
+        raise ConfigError(_line(path, problem, origins) for path, problem in problems)
+    return Loaded(
+        config=config,
+        file_keys=file_keys,
+        unknown_keys=strangers,
+        unknown_env=tuple(environment.unknown()),
+        advice=tuple(advice(config)),
+    )
+
+
+def _line(path: str, problem: str, origins: Mapping[str, str]) -> str:
+    origin = f" (from {origins[path]})" if path in origins else ""
+    return f"{path}: {problem}{origin}"
+
+
+def reloader(sources: Sources, first: Loaded) -> Callable[[], Config]:
+    """A function that reads the same sources again, for SIGHUP (server API §1.4).
+
+    It is stricter than a start, since nobody watches: a file that was there must be there and not be empty (an editor
+    may be at it), and a key that was not unknown at start must not be unknown now. It gives the whole new
+    configuration or raises `ConfigError`.
+    """
+
+    def reload() -> Config:
+        loaded = load(sources)
+        if first.file_keys and not loaded.file_keys:
+            raise ConfigError([f"{sources.file}: the file is {'gone' if loaded.file_keys is None else 'empty'}"])
+        if new := [key for key in loaded.unknown_keys if key not in first.unknown_keys]:
+            raise ConfigError(f"{key}: unknown key" for key in new)
+        return loaded.config
+
+    return reload

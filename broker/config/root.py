@@ -1,0 +1,97 @@
+"""The whole configuration: one attribute per key at the top of the file."""
+
+from __future__ import annotations
+
+from typing import final
+
+import attrs
+
+from broker.admin.options import DevOptions
+from broker.api.options import HttpApiOptions
+from broker.config.sections import (
+    ChannelSection,
+    ClientSection,
+    EngineSection,
+    HttpServerSection,
+    RpcSection,
+    ShutdownOptions,
+)
+from broker.config.unbuilt.consumers import ConsumerOptions
+from broker.config.unbuilt.engines import (
+    BrokerOptions,
+    ControllerOptions,
+    MapBrokerOptions,
+    PresenceManagerOptions,
+    SharedPollKeys,
+)
+from broker.config.unbuilt.operations import (
+    AdminOptions,
+    DebugOptions,
+    GraphiteOptions,
+    InitOptions,
+    OpenTelemetryOptions,
+    SwaggerOptions,
+    UsageStatsOptions,
+)
+from broker.config.unbuilt.proxies import NamedProxyOptions
+from broker.config.unbuilt.transports import (
+    GrpcApiOptions,
+    HttpStreamOptions,
+    SseOptions,
+    UniGrpcOptions,
+    UniHttpStreamOptions,
+    UniSseOptions,
+    UniWebSocketOptions,
+    WebTransportOptions,
+)
+from broker.hub.options import NodeOptions
+from broker.observe.options import HealthOptions, LogOptions, PrometheusOptions
+from broker.transports.options import EmulationOptions, WebSocketOptions
+
+
+@final
+@attrs.frozen(kw_only=True)
+class Config:
+    """Every option of Centrifugo 6.9, and our own `dev` and `http_server.unix_socket`.
+
+    What this version has not built is typed, too: it is known, checked, and refused where it is switched on.
+    """
+
+    http_server: HttpServerSection = HttpServerSection()
+    log: LogOptions = LogOptions()
+    engine: EngineSection = EngineSection()
+    broker: BrokerOptions = BrokerOptions()
+    presence_manager: PresenceManagerOptions = PresenceManagerOptions()
+    map_broker: MapBrokerOptions = MapBrokerOptions()
+    controller: ControllerOptions = ControllerOptions()
+    shared_poll: SharedPollKeys = SharedPollKeys()
+    client: ClientSection = ClientSection()
+    channel: ChannelSection = ChannelSection()
+    rpc: RpcSection = RpcSection()
+    proxies: tuple[NamedProxyOptions, ...] = ()
+    http_api: HttpApiOptions = HttpApiOptions()
+    grpc_api: GrpcApiOptions = GrpcApiOptions()
+    consumers: tuple[ConsumerOptions, ...] = ()
+    websocket: WebSocketOptions = WebSocketOptions()
+    sse: SseOptions = SseOptions()
+    http_stream: HttpStreamOptions = HttpStreamOptions()
+    webtransport: WebTransportOptions = WebTransportOptions()
+    uni_sse: UniSseOptions = UniSseOptions()
+    uni_http_stream: UniHttpStreamOptions = UniHttpStreamOptions()
+    uni_websocket: UniWebSocketOptions = UniWebSocketOptions()
+    uni_grpc: UniGrpcOptions = UniGrpcOptions()
+    emulation: EmulationOptions = EmulationOptions()
+    admin: AdminOptions = AdminOptions()
+    prometheus: PrometheusOptions = PrometheusOptions()
+    health: HealthOptions = HealthOptions()
+    swagger: SwaggerOptions = SwaggerOptions()
+    debug: DebugOptions = DebugOptions()
+    init: InitOptions = InitOptions()
+    opentelemetry: OpenTelemetryOptions = OpenTelemetryOptions()
+    graphite: GraphiteOptions = GraphiteOptions()
+    usage_stats: UsageStatsOptions = UsageStatsOptions()
+    node: NodeOptions = NodeOptions()
+    shutdown: ShutdownOptions = ShutdownOptions()
+    pid_file: str = ""
+    enable_unreleased_features: bool = False
+    dev: DevOptions = DevOptions()
