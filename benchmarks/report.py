@@ -1,0 +1,83 @@
+"""Results as tables for people and as JSON for machines."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.rounds import Results
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were taken on."""
+    models = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    return {"cpu": models[0] if models else platform.machine(), "cores": os.cpu_count(), "kernel": platform.release()}
+
+
+def show(results: Results, console: Console) -> None:
+    """Medians per server, then the servers pair by pair."""
+    names = list(results.rounds)
+    medians = {name: results.medians(name) for name in names}
+    titles = list(dict.fromkeys(title for figures in medians.values() for title in figures))
+    figure = results.shape.figure
+    count = len(results.rounds[names[0]])
+    table = Table(title=f"{results.shape.name}: {results.shape.about} ({_settings(results)})", title_justify="left")
+    table.add_column("server")
+    for title in titles:
+        table.add_column(title, justify="right", style="bold" if title == figure else None)
+    if count > 1:
+        table.add_column(f"range of {count}", justify="right")
+    for name in names:
+        values = [figures[figure] for figures in results.rounds[name] if figure in figures]
+        cells = [_number(medians[name][title]) if title in medians[name] else "" for title in titles]
+        if count > 1:
+            cells.append(f"{_number(min(values))} – {_number(max(values))}" if values else "")
+        table.add_row(name, *cells)
+    console.print(table)
+    for one, other in itertools.combinations(names, 2):
+        if (ratio := results.ratio(one, other)) is not None:
+            better = "" if results.shape.more_is_better else " (less is better)"
+            console.print(f"  {one} / {other}: [bold]{ratio:.2f}[/]{better}", highlight=False)
+
+
+def as_json(results: Results, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that was measured, with what is needed to repeat it."""
+    names = list(results.rounds)
+    return {
+        **about,
+        "shape": results.shape.name,
+        "settings": attrs.asdict(results.settings),
+        "figure": results.shape.figure,
+        "rounds": results.rounds,
+        "medians": {name: results.medians(name) for name in names},
+        "ratios": {f"{one}/{other}": results.ratio(one, other) for one, other in itertools.combinations(names, 2)},
+    }
+
+
+def _settings(results: Results) -> str:
+    settings = results.settings
+    parts = [f"{settings.connections:,} connections"] if settings.connections else []
+    if results.shape.name.startswith(("W3", "W9", "W11")):
+        parts.append(f"{settings.size} B")
+    if results.shape.name.startswith(("W3s", "W9")):
+        parts.append(f"{settings.in_flight} in flight")
+    return ", ".join(parts)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _lines(path: str) -> Iterator[str]:
+    try:
+        yield from Path(path).read_text().splitlines()
+    except OSError:
+        return
