@@ -9,6 +9,8 @@ from typing import final
 
 import pytest
 
+pytest.register_assert_rewrite("tests.e2e.daemon", "tests.e2e.http", "tests.e2e.sdk")
+
 
 @final
 class ErrorLog(logging.Handler):

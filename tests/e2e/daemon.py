@@ -161,7 +161,8 @@ class Daemon:
         await self._end(signal.SIGTERM)
         assert self.process is not None
         assert self.process.returncode == 0, self.log
-        assert self.errors() == []
+        if not PEER:  # others may think differently about what is an error
+            assert self.errors() == []
 
     def errors(self) -> list[str]:
         """Lines of level error and above, tracebacks included, that were not announced."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from functools import partial
 from typing import final
 
 import trio
@@ -26,7 +27,7 @@ class Relay:
         self.sent_to_client = bytearray()
 
     async def start(self) -> None:
-        listeners = await self._nursery.start(trio.serve_tcp, self._carry, 0, "127.0.0.1")
+        listeners = await self._nursery.start(partial(trio.serve_tcp, self._carry, 0, host="127.0.0.1"))
         self.port = listeners[0].socket.getsockname()[1]
 
     def cut(self) -> None:

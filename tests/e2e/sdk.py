@@ -177,7 +177,7 @@ class Client:
         return await self._call("history", channel=channel, **options)
 
     async def rpc(self, method: str, data: Any) -> Any:
-        return (await self._call("rpc", method=method, data=data))["data"]
+        return (await self._call("rpc", method=method, data=data)).get("data")
 
     async def event(self, event: str, **wanted: Any) -> dict[str, Any]:
         return await self._sdk.event(event=event, client=self.name, **wanted)

@@ -13,10 +13,10 @@ function emit(line) {
   process.stdout.write(JSON.stringify(line) + '\n');
 }
 
-function ask(event) {
+function ask(event, { UnauthorizedError: Unauthorized }) {
   const question = ++questions;
   emit({ ...event, question });
-  return new Promise((resolve, reject) => wanted.set(question, { resolve, reject }));
+  return new Promise((resolve, reject) => wanted.set(question, { resolve, reject, Unauthorized }));
 }
 
 class Driven {
@@ -35,7 +35,7 @@ class Driven {
       maxReconnectDelay: 100,
       ...(options.token ? { token: options.token } : {}),
       ...(options.data !== undefined ? { data: this.encode(options.data) } : {}),
-      ...(ask_token ? { getToken: () => ask({ event: 'token_wanted', client: name }) } : {}),
+      ...(ask_token ? { getToken: () => ask({ event: 'token_wanted', client: name }, Client) } : {}),
     });
     this.subscriptions = new Map();
     for (const event of ['connecting', 'connected', 'disconnected', 'error']) {
@@ -97,8 +97,8 @@ class Driven {
         ...options,
         ...(join_leave ? { joinLeave: true } : {}),
         ...(data !== undefined ? { data: this.encode(data) } : {}),
-        ...(ask_token ? { getToken: () => ask({ event: 'token_wanted', client: this.name, channel }) } : {}),
-        ...(ask_state ? { getState: () => ask({ event: 'state_wanted', client: this.name, channel }) } : {}),
+        ...(ask_token ? { getToken: () => ask({ event: 'token_wanted', client: this.name, channel }, this.sdk.constructor) } : {}),
+        ...(ask_state ? { getState: () => ask({ event: 'state_wanted', client: this.name, channel }, this.sdk.constructor) } : {}),
       });
       this.subscriptions.set(channel, subscription);
       for (const event of ['subscribing', 'subscribed', 'unsubscribed', 'publication', 'join', 'leave', 'error']) {
@@ -138,9 +138,9 @@ const operations = {
     return { publications: publications.map((pub) => driven.publication(pub)), offset, epoch };
   },
   answer: ({ question, value, refuse }) => {
-    const { resolve, reject } = wanted.get(question);
+    const { resolve, reject, Unauthorized } = wanted.get(question);
     wanted.delete(question);
-    if (refuse) reject(new Centrifuge.UnauthorizedError('refused'));
+    if (refuse) reject(new Unauthorized('refused'));
     else resolve(value);
     return {};
   },

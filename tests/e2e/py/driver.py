@@ -23,6 +23,7 @@ from centrifuge import (
 clients: dict[str, "Driven"] = {}
 wanted: dict[int, asyncio.Future[Any]] = {}
 questions = itertools.count(1)
+background: set[asyncio.Task[Any]] = set()
 
 
 def emit(line: dict[str, Any]) -> None:
@@ -196,7 +197,7 @@ async def operate(op: str, args: dict[str, Any]) -> dict[str, Any]:
     sdk = driven.sdk
     match op:
         case "connect":
-            await sdk.connect()
+            background.add(asyncio.create_task(sdk.connect()))  # returns only when the application has given a token
         case "disconnect":
             await sdk.disconnect()
         case "subscribe":
