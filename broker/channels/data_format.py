@@ -29,7 +29,9 @@ def acceptable(data: bytes, fmt: str, known_json: bool) -> bool:
 
 def _is_json(data: bytes) -> bool:
     try:
+        if not data.isascii():
+            data.decode()  # the decoder does not look into strings
         _decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return True
