@@ -46,10 +46,7 @@ class Server:
 
 @asynccontextmanager
 async def serving(answer: Answer | bytes, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
-    if isinstance(answer, bytes):
-        server = Server(lambda stream, _: stream.send_all(answer))
-    else:
-        server = Server(answer)
+    server = Server((lambda stream, _: stream.send_all(answer)) if isinstance(answer, bytes) else answer)
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         server.port = listeners[0].socket.getsockname()[1]
