@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import final
 
 import pytest
+import structlog
 
 pytest.register_assert_rewrite("tests.e2e.daemon", "tests.e2e.http", "tests.e2e.sdk")
 
@@ -37,12 +38,17 @@ class ErrorLog(logging.Handler):
 
 @pytest.fixture(autouse=True)
 def error_log() -> Iterator[ErrorLog]:
-    """Fails the test on an ERROR record that it did not `expect`."""
+    """Fails the test on an ERROR record that it did not `expect`. Leaves logging as it found it."""
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, structlog.processors.KeyValueRenderer(key_order=["event"])],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
     handler = ErrorLog()
     logger = logging.getLogger("broker")
+    before = (logger.handlers[:], logger.level, logger.propagate)
     logger.addHandler(handler)
-    try:
-        yield handler
-    finally:
-        logger.removeHandler(handler)
+    yield handler
+    logger.handlers[:], logger.level, logger.propagate = before
     assert handler.unexpected() == []
