@@ -1,0 +1,213 @@
+"""Request heads, parsed strictly: the request line by a grammar of our own, the fields by llhttp (httptools), which
+is strict about them, and on top the rules that it leaves to its user. What could be read in two ways is refused.
+
+Facts: RFC 9110, RFC 9112; where those leave a choice, the narrow one. Fields whose name has an underscore are dropped,
+as nginx does: behind CGI-like gateways `X_Forwarded_For` and `X-Forwarded-For` are the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final, final
+from urllib.parse import unquote
+
+import attrs
+import httptools
+
+__all__ = ["MAX_HEAD", "Head", "HttpError", "Request", "check_octets", "parse_head"]
+
+MAX_HEAD: Final = 16_384
+"""Bytes of a request head with its empty line."""
+_MAX_FIELDS: Final = 100
+
+_REQUEST_LINE: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([!-~]+) HTTP/([0-9])\.([0-9])\r\n")
+_PATH_AND_QUERY: Final = re.compile(r"(/[^?#]*)(?:\?([^#]*))?")
+_HOST: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+;=%:\[\]-]*")
+_LENGTH: Final = re.compile(rb"[0-9]{1,15}")
+_OCTETS: Final = bytes([*b"\t\r\n", *range(0x20, 0x7F), *range(0x80, 0x100)])
+
+_MEMO_HEADS: Final = 256
+_MEMO_BYTES: Final = 2048
+
+
+class HttpError(Exception):
+    """The request is refused: answer `status` and `text`, then close the connection."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"{status}: {text}")
+        self.status = status
+        self.text = text
+
+
+@final
+@attrs.frozen
+class Head:
+    """Everything of a request but its body. Shared between equal requests, so never changed.
+
+    Attributes:
+        raw: all its bytes, the empty line included.
+        method: as it was sent, in capitals.
+        target: as it was sent.
+        path: percent-decoded, once, and not normalised: `..` stays. `*` for `OPTIONS *`.
+        query: as it was sent, without the `?`.
+        http_version: "1.1" or "1.0".
+        headers: by lower-case name. Values of a repeated header are joined by `, `, cookies by `; `.
+        content_length: bytes of the body; 0 if it is `chunked`, or if there is none.
+        keep_alive: the client may send another request on this connection.
+        expects_continue: it waits for `100 Continue` before it sends the body.
+    """
+
+    raw: bytes
+    method: str
+    target: str
+    path: str
+    query: str
+    http_version: str
+    headers: Mapping[bytes, bytes]
+    content_length: int
+    chunked: bool
+    keep_alive: bool
+    expects_continue: bool
+
+
+@final
+@attrs.frozen
+class Request:
+    """A whole request."""
+
+    head: Head
+    body: bytes
+
+
+def check_octets(part: bytes | bytearray) -> None:
+    """Refuse control characters, and CR and LF that are not a line's end. A CR may be the last byte of `part`.
+
+    Raises:
+        HttpError: 400.
+    """
+    ends = part.count(b"\r\n")
+    if part.translate(None, _OCTETS) or part.count(b"\n") != ends or part.count(b"\r") - part.endswith(b"\r") != ends:
+        raise HttpError(400, "malformed request")
+
+
+_memo: Final[dict[bytes, Head]] = {}
+
+
+def parse_head(raw: bytes) -> Head:
+    """Parse a head, `raw` being all of it up to and with the empty line.
+
+    Clients that keep a connection send the same head again and again; those are remembered, some hundreds of them.
+
+    Raises:
+        HttpError: 400 malformed or ambiguous; 405 CONNECT, or no method of HTTP; 417 unknown expectation; 431 too
+            many fields; 505 not HTTP/1.0 or 1.1.
+    """
+    head = _memo.get(raw)
+    if head is None:
+        head = _parse(raw)
+        if len(raw) < _MEMO_BYTES and b"upgrade" not in head.headers:  # an upgrade comes once, with a key of its own
+            if len(_memo) >= _MEMO_HEADS:
+                del _memo[next(iter(_memo))]
+            _memo[raw] = head
+    return head
+
+
+def _parse(raw: bytes) -> Head:
+    check_octets(raw)
+    line = _REQUEST_LINE.match(raw)
+    if line is None:
+        raise HttpError(400, "malformed request line")
+    method, target, major, minor = (part.decode("ascii") for part in line.groups())
+    if major != "1" or minor not in "01":
+        raise HttpError(505, "HTTP version not supported")
+    path, query = _split_target(method, target)
+    headers = _parse_fields(raw)
+
+    host = headers.get(b"host")
+    if host is None:
+        if minor == "1":
+            raise HttpError(400, "missing Host header")
+    elif not _HOST.fullmatch(host):  # two of them are joined by a comma, which none has
+        raise HttpError(400, "malformed Host header")
+    length, chunked = _framing(headers, minor)
+    connection = [token.strip(b" \t") for token in headers.get(b"connection", b"").lower().split(b",")]
+    expectation = headers.get(b"expect", b"").lower()
+    if expectation not in (b"", b"100-continue"):
+        raise HttpError(417, "expectation failed")
+    return Head(
+        raw=raw,
+        method=method,
+        target=target,
+        path=path,
+        query=query,
+        http_version=f"1.{minor}",
+        headers=headers,
+        content_length=length,
+        chunked=chunked,
+        keep_alive=b"close" not in connection and (minor == "1" or b"keep-alive" in connection),
+        expects_continue=bool(expectation) and minor == "1",
+    )
+
+
+def _split_target(method: str, target: str) -> tuple[str, str]:
+    """Path and query. Only the forms that a server which is no proxy has to know."""
+    if method == "CONNECT":
+        raise HttpError(405, "method not allowed")
+    if target == "*" and method == "OPTIONS":
+        return target, ""
+    parts = _PATH_AND_QUERY.fullmatch(target)
+    if parts is None:
+        raise HttpError(400, "malformed request target")
+    path, query = parts.groups("")
+    return unquote(path) if "%" in path else path, query
+
+
+@final
+class _Fields:
+    """What llhttp calls back."""
+
+    __slots__ = ("count", "headers")
+
+    def __init__(self) -> None:
+        self.headers: dict[bytes, bytes] = {}
+        self.count = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.count += 1
+        if b"_" in name:
+            return
+        name = name.lower()
+        value = value.rstrip(b" \t")
+        if name in self.headers:
+            value = self.headers[name] + (b"; " if name == b"cookie" else b", ") + value
+        self.headers[name] = value
+
+
+def _parse_fields(raw: bytes) -> dict[bytes, bytes]:
+    fields = _Fields()
+    try:
+        httptools.HttpRequestParser(fields).feed_data(raw)
+    except httptools.HttpParserUpgrade:
+        pass  # whether something is upgraded is for the caller to decide
+    except httptools.HttpParserInvalidMethodError:
+        raise HttpError(405, "method not allowed") from None
+    except httptools.HttpParserError:
+        raise HttpError(400, "malformed header") from None
+    if fields.count > _MAX_FIELDS:
+        raise HttpError(431, "too many header fields")
+    return fields.headers
+
+
+def _framing(headers: Mapping[bytes, bytes], minor: str) -> tuple[int, bool]:
+    """Length of the body, or that it is chunked. Several lengths are joined by a comma, and so refused."""
+    length, coding = headers.get(b"content-length"), headers.get(b"transfer-encoding")
+    if coding is not None:
+        if length is not None or minor == "0" or coding.lower() != b"chunked":
+            raise HttpError(400, "ambiguous length of the body")
+        return 0, True
+    if length is None:
+        return 0, False
+    if not _LENGTH.fullmatch(length):
+        raise HttpError(400, "malformed Content-Length")
+    return int(length), False
