@@ -311,16 +311,22 @@ def serve(config: Config, *, reload: Callable[[], Config], warnings: Sequence[st
     for warning in warnings:
         _log.warning(warning)
     _raise_file_limit()
+    status = 0
     try:
         trio.run(_serve, config, reload)
-    except* StartError as errors:
-        for error in errors.exceptions:
+    except* (StartError, Stopped) as failed:
+        status = 1
+        for error in _leaves(failed):
             print(f"broker: {error}", file=sys.stderr)
-        return 1
-    except* Stopped as stopped:
-        _log.error("shutdown was cut off", error=str(stopped.exceptions[0]))
-        return 1
-    return 0
+    return status
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 async def _serve(config: Config, reload: Callable[[], Config]) -> None:

@@ -57,4 +57,5 @@ def begin(coro: Coroutine[Any, Any, T]) -> tuple[bool, T | None]:
 @types.coroutine
 def go_on(coro: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
     """Finish in this task what `begin` left half run."""
-    return (yield from coro)  # type: ignore[misc]
+    result: T = yield from coro
+    return result

@@ -1,8 +1,23 @@
 """The configuration: where it comes from, its types and its rules."""
 
+from broker.config.dump import as_tree, as_variables, file_tree, written_as
+from broker.config.durations import format_duration
 from broker.config.errors import ConfigError
 from broker.config.load import Loaded, Sources, load, reloader
 from broker.config.root import Config
 from broker.config.sections import ShutdownOptions
 
-__all__ = ["Config", "ConfigError", "Loaded", "ShutdownOptions", "Sources", "load", "reloader"]
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Loaded",
+    "ShutdownOptions",
+    "Sources",
+    "as_tree",
+    "as_variables",
+    "file_tree",
+    "format_duration",
+    "load",
+    "reloader",
+    "written_as",
+]

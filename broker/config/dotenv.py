@@ -26,7 +26,7 @@ _STATEMENT: Final = re.compile(
 _BLANK: Final = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)")
 _COMMENT: Final = re.compile(r"(?:^|[ \t]+)#.*")
 _ESCAPE: Final = re.compile(r"\\([^$])", re.DOTALL)
-_VARIABLE: Final = re.compile(r"(\\)?\$(?:\{([A-Z0-9_]+)\}|([A-Z0-9_]+))")
+_VARIABLE: Final = re.compile(r"(\\)?\$(\()?\{?([A-Z0-9_]+)?\}?")
 
 
 def read_dotenv(path: Path) -> Mapping[str, str]:
@@ -55,7 +55,9 @@ def parse_dotenv(text: str) -> Mapping[str, str]:
     variables: dict[str, str] = {}
 
     def earlier(found: re.Match[str]) -> str:
-        return found[0][1:] if found[1] else variables.get(found[2] or found[3], "")
+        if found[1] or found[2]:
+            return found[0][1:]
+        return variables.get(found[3], "") if found[3] else found[0]
 
     position = 0
     while position < len(text):

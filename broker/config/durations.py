@@ -7,9 +7,10 @@ from typing import Final
 
 from broker.values import Duration
 
-__all__ = ["NANOSECOND", "format_duration", "parse_duration"]
+__all__ = ["NANOSECONDS", "format_duration", "parse_duration"]
 
-NANOSECOND: Final = 1e-9
+NANOSECONDS: Final = 1_000_000_000
+"""In a second. Divide by it: multiplying by its inverse is off in the last digit."""
 _UNITS: Final = {
     "ns": 1,
     "us": 1_000,
@@ -48,12 +49,12 @@ def parse_duration(text: str) -> Duration:
         position = part.end()
     if not body or total > _MAX:
         raise ValueError("not a duration")
-    return Duration((-total if text[0] == "-" else total) * NANOSECOND)
+    return Duration((-total if text[0] == "-" else total) / NANOSECONDS)
 
 
 def format_duration(duration: Duration) -> str:
     """Write a duration as Go prints it: `720h0m0s`, `1m30s`, `100ms`, `0s`."""
-    ns = round(abs(duration) / NANOSECOND)
+    ns = round(abs(duration) * NANOSECONDS)
     sign = "-" if duration < 0 else ""
     if ns < _UNITS["s"]:
         unit = next((unit for unit in ("ms", "us", "ns") if ns >= _UNITS[unit]), "s")

@@ -17,7 +17,7 @@ from broker.config.layers import unset_zeros
 from broker.config.readers import Raw, read_list, read_map
 from broker.config.schema import Key, keys_of, label
 
-__all__ = ["PREFIXES", "Environment"]
+__all__ = ["PREFIXES", "Environment", "in_env"]
 
 PREFIXES: Final = ("BROKER_", "CENTRIFUGO_")
 """In the order in which they win."""
@@ -81,7 +81,7 @@ class Environment:
         if key.named:
             for index, item in enumerate(items):
                 if isinstance(item, dict) and isinstance(item.get("name"), str):
-                    self.lay_over(item, item_type, f"{path}{label(item, index)}.", f"{name}_{_in_env(item['name'])}_")
+                    self.lay_over(item, item_type, f"{path}{label(item, index)}.", f"{name}_{in_env(item['name'])}_")
 
     def _from_json(self, text: str, item_type: type, path: str) -> list[Raw]:
         try:
@@ -117,6 +117,6 @@ class Environment:
         return _VARIABLE.sub(value, text)
 
 
-def _in_env(name: str) -> str:
+def in_env(name: str) -> str:
     """The part of a variable's name that stands for an item of a list."""
     return name.upper().replace(".", "_").replace("-", "_")

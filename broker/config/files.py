@@ -61,8 +61,8 @@ def _place(error: Exception) -> str:
     match error:
         case json.JSONDecodeError():
             return f"not JSON: {error.msg}, line {error.lineno}, column {error.colno}"
-        case yaml.MarkedYAMLError(problem=str(problem), problem_mark=yaml.Mark() as mark):
-            return f"not YAML: {problem.split(chr(10))[0]}, line {mark.line + 1}, column {mark.column + 1}"
+        case yaml.MarkedYAMLError(problem=str(problem), problem_mark=mark) if mark is not None:
+            return f"not YAML: {problem.splitlines()[0]}, line {mark.line + 1}, column {mark.column + 1}"
         case tomllib.TOMLDecodeError():
             return f"not TOML: {error}"
         case _:

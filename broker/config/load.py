@@ -58,7 +58,7 @@ Open to whoever can reach the port, so the port is on loopback, and only pages f
 class Sources:
     """Where a configuration comes from. The same sources are read again for a reload, with the flags kept."""
 
-    file: Path = Path("config.json")
+    file: Path | None = Path("config.json")
     flags: Mapping[str, str] = attrs.field(factory=dict)
     """Texts by dotted path. A flag that was given counts even where it says zero."""
     environ: Mapping[str, str] = attrs.field(factory=lambda: os.environ)
@@ -90,14 +90,14 @@ class Loaded:
         return [*missing, *self.advice, *keys, *variables]
 
 
-def load(sources: Sources) -> Loaded:
-    """Read, type and validate.
+def load(sources: Sources, *, validate: bool = True) -> Loaded:
+    """Read, type and validate. Without `validate` the keys have their types, and may ask for what is not there.
 
     Raises:
         ConfigError: with every bad key. Keys with a wrong type come first; rules between keys are checked when all
             have their types.
     """
-    content = read_file(sources.file)
+    content = read_file(sources.file) if sources.file else None
     tree = content or {}
     file_keys = None if content is None else len(content)
     strangers = tuple(unknown_keys(tree, Config))
@@ -112,9 +112,10 @@ def load(sources: Sources) -> Loaded:
     origins = environment.origins | {path: f"--{path}" for path in sources.flags}
     if problems := environment.problems + problems:
         raise ConfigError(_line(path, problem, origins) for path, problem in problems)
-    config, problems = with_pem_texts(config)
-    if problems := [*check(config), *problems]:
-        raise ConfigError(_line(path, problem, origins) for path, problem in problems)
+    if validate:
+        config, problems = with_pem_texts(config)
+        if problems := [*check(config), *problems]:
+            raise ConfigError(_line(path, problem, origins) for path, problem in problems)
     return Loaded(
         config=config,
         file_keys=file_keys,

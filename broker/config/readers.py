@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from broker.config.durations import NANOSECOND, parse_duration
+from broker.config.durations import NANOSECONDS, parse_duration
 from broker.values import Duration, Pem
 
 __all__ = [
@@ -34,7 +34,7 @@ Raw = object
 
 _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False", ""})
-_INT: Final = re.compile(r"([+-]?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|0[oO]?([0-7]+)|([0-9]+))")
+_INT: Final = re.compile(r"([+-]?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|0[oO]?([0-7]+)|(0|[1-9][0-9]*))")
 _INT64: Final = range(-(1 << 63), 1 << 63)
 _MAX_DIGITS: Final = 64
 _PEM: Final = re.compile(r"-----BEGIN ([^-\n]+)-----\r?\n.+?-----END \1-----", re.DOTALL)
@@ -97,7 +97,7 @@ def read_duration(raw: Raw) -> Duration:
         case bool():
             pass
         case int() | float():
-            return Duration(read_int(raw) * NANOSECOND)
+            return Duration(read_int(raw) / NANOSECONDS)
         case "":
             return Duration(0.0)
         case str():

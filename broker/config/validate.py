@@ -9,10 +9,9 @@ from typing import Any, Final
 
 import attrs
 
-from broker.auth.options import TokenOptions
-from broker.channels import compile_re2
-from broker.channels.options import ChannelOptions
-from broker.config.durations import NANOSECOND, format_duration
+from broker.auth import TokenOptions, TokenVerifier
+from broker.channels import ChannelOptions, compile_re2
+from broker.config.durations import NANOSECONDS, format_duration
 from broker.config.readers import load_pem
 from broker.config.root import Config
 from broker.config.schema import values_at
@@ -61,7 +60,8 @@ def check(config: Config) -> Iterator[Problem]:
         yield from _enum(config, path, values)
     yield from _http(config)
     yield from _tokens("client.token", config.client.token)
-    yield from _tokens("client.subscription_token", config.client.subscription_token)
+    if config.client.subscription_token.enabled:
+        yield from _tokens("client.subscription_token", config.client.subscription_token)
     yield from _client(config)
     yield from _channels(config)
     yield from _names("channel.namespaces", config.channel.namespaces, _NAME)
@@ -119,15 +119,11 @@ def _http(config: Config) -> Iterator[Problem]:
 def _tokens(path: str, token: TokenOptions) -> Iterator[Problem]:
     if token.user_id_claim and not _CLAIM.fullmatch(token.user_id_claim):
         yield f"{path}.user_id_claim", "may hold only letters and _"
-    yield from _regex(f"{path}.audience_regex", token.audience_regex)
-    yield from _regex(f"{path}.issuer_regex", token.issuer_regex)
-
-
-def _regex(path: str, pattern: str) -> Iterator[Problem]:
     try:
-        compile_re2(pattern)
+        TokenVerifier(token, wall_clock=lambda: 0.0)
     except ValueError as error:
-        yield path, f"not a regular expression: {error}"
+        option, _, problem = str(error).partition(": ")
+        yield f"{path}.{option}", problem
 
 
 def _client(config: Config) -> Iterator[Problem]:
@@ -186,14 +182,17 @@ def _channel(path: str, options: ChannelOptions, default_meta_ttl: Duration) -> 
         yield f"{path}.force_recovery", "needs history_size and history_ttl"
     if options.auto_cache_recover and not (options.force_recovery and options.force_recovery_mode == "cache"):
         yield f"{path}.auto_cache_recover", "needs force_recovery and force_recovery_mode cache"
-    yield from _regex(f"{path}.channel_regex", options.channel_regex)
+    try:
+        compile_re2(options.channel_regex)
+    except ValueError as error:
+        yield f"{path}.channel_regex", f"not a regular expression: {error}"
     for delta_type in options.allowed_delta_types:
         if delta_type != "fossil":
             yield f"{path}.allowed_delta_types", f'unknown: "{delta_type}" (only fossil)'
 
 
 def _whole_seconds(path: str, duration: Duration) -> Iterator[Problem]:
-    if duration > 0 and round(duration / NANOSECOND) % 1_000_000_000:
+    if duration > 0 and round(duration * NANOSECONDS) % NANOSECONDS:
         yield path, f"must be whole seconds: {format_duration(duration)}"
 
 

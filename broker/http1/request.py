@@ -114,7 +114,6 @@ def parse_head(raw: bytes) -> Head:
 
 
 def _parse(raw: bytes) -> Head:
-    check_octets(raw)
     line = _REQUEST_LINE.match(raw)
     if line is None:
         raise HttpError(400, "malformed request line")
@@ -167,24 +166,22 @@ def _split_target(method: str, target: str) -> tuple[str, str]:
 class _Fields:
     """What llhttp calls back."""
 
-    __slots__ = ("count", "headers")
+    __slots__ = ("headers",)
 
     def __init__(self) -> None:
         self.headers: dict[bytes, bytes] = {}
-        self.count = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.count += 1
-        if b"_" in name:
-            return
         name = name.lower()
-        value = value.rstrip(b" \t")
-        if name in self.headers:
-            value = self.headers[name] + (b"; " if name == b"cookie" else b", ") + value
-        self.headers[name] = value
+        headers = self.headers
+        if name in headers:
+            value = headers[name] + (b"; " if name == b"cookie" else b", ") + value
+        headers[name] = value
 
 
 def _parse_fields(raw: bytes) -> dict[bytes, bytes]:
+    if raw.count(b"\r\n") > _MAX_FIELDS + 2:
+        raise HttpError(431, "too many header fields")
     fields = _Fields()
     try:
         httptools.HttpRequestParser(fields).feed_data(raw)
@@ -194,9 +191,12 @@ def _parse_fields(raw: bytes) -> dict[bytes, bytes]:
         raise HttpError(405, "method not allowed") from None
     except httptools.HttpParserError:
         raise HttpError(400, "malformed header") from None
-    if fields.count > _MAX_FIELDS:
-        raise HttpError(431, "too many header fields")
-    return fields.headers
+    headers = fields.headers
+    if b" \r\n" in raw or b"\t\r\n" in raw:
+        headers = {name: value.rstrip(b" \t") for name, value in headers.items()}
+    if b"_" in b"".join(headers):
+        headers = {name: value for name, value in headers.items() if b"_" not in name}
+    return headers
 
 
 def _framing(headers: Mapping[bytes, bytes], minor: str) -> tuple[int, bool]:

@@ -59,4 +59,5 @@ __all__ = [
     "UnrecoverablePosition",
     "UnsubscribeUser",
     "open_node",
+    "patched",
 ]

@@ -148,10 +148,10 @@ class _Collector(Collector):
             {(reason, ""): n for reason, n in c.suppressed.items()},
         )
         yield from _durations(
-            "api_command_duration_seconds", "Duration of API commands.", ("protocol", "method"), c.api_commands
+            "api_command_duration_seconds", "Duration of API commands.", ("protocol", "method"), {(protocol, method): d for (protocol, method), d in c.api_commands.items()}
         )
         yield _count(
-            "api_command_errors_total", "Errors of API commands.", ("protocol", "method", "error"), c.api_errors
+            "api_command_errors_total", "Errors of API commands.", ("protocol", "method", "error"), {(protocol, method, error): n for (protocol, method, error), n in c.api_errors.items()}
         )
 
 

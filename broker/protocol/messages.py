@@ -16,6 +16,8 @@ __all__ = [
     "ConnectResult",
     "FilterNode",
     "HistoryRequest",
+    "PingRequest",
+    "PresenceRequest",
     "Publication",
     "PublishRequest",
     "RefreshRequest",
@@ -25,6 +27,7 @@ __all__ = [
     "SubRefreshRequest",
     "SubscribeRequest",
     "SubscribeResult",
+    "UnsubscribeRequest",
     "payload",
 ]
 

@@ -161,7 +161,7 @@ async def verify_connection(client: Client, token: str) -> ConnectToken:
     """The claims of a connection token.
 
     Raises:
-        ClientError: 109 expired.
+        ClientError: 109 expired; 100 while the keys cannot be had.
         Disconnected: 3500 invalid.
     """
     try:

@@ -44,12 +44,20 @@ class Context:
 class Peer(Protocol):
     """The connection that carries a session, as the session sees it."""
 
-    transport: str
-    """Its name in metrics and hooks: `websocket`, …"""
-    native_ping: bool
-    """Whether the client asked for pings of the transport itself instead of the protocol's."""
-    header_user: str | None
-    """The user id that a trusted header named, if the configuration reads one."""
+    @property
+    def transport(self) -> str:
+        """Its name in metrics and hooks: `websocket`, …"""
+        ...
+
+    @property
+    def native_ping(self) -> bool:
+        """Whether the client asked for pings of the transport itself instead of the protocol's."""
+        ...
+
+    @property
+    def header_user(self) -> str | None:
+        """The user id that a trusted header named, if the configuration reads one."""
+        ...
 
     @property
     def reading(self) -> bool:

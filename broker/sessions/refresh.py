@@ -18,8 +18,10 @@ async def refresh(client: Client, id: int, request: RefreshRequest) -> None:
     rules = client.context.rules
     try:
         claims = await verify_connection(client, request.token)
-    except codes.ClientError:
-        raise codes.Disconnected(codes.CONNECTION_EXPIRED) from None
+    except codes.ClientError as failure:
+        if failure.error is codes.TOKEN_EXPIRED:
+            raise codes.Disconnected(codes.CONNECTION_EXPIRED) from None
+        raise
     if claims.user != client.user:
         raise codes.Disconnected(codes.INVALID_TOKEN)
     if frozenset(claims.subs) != client.token_channels or any(
@@ -53,9 +55,9 @@ async def sub_refresh(client: Client, id: int, request: SubRefreshRequest) -> No
     try:
         grant = await verify_subscription(client, resolved, request.token)
     except codes.ClientError as failure:
-        if failure.error is codes.TOKEN_EXPIRED:
-            raise  # Centrifugo takes it for a token without expiry, and the deadline is gone
-        raise codes.Disconnected(codes.INVALID_TOKEN) from None
+        if failure.error is codes.PERMISSION_DENIED:
+            raise codes.Disconnected(codes.INVALID_TOKEN) from None
+        raise  # Centrifugo takes an expired one for a token without expiry, and the deadline is gone
     if client.subs.get(channel) is not sub:
         raise codes.ClientError(codes.PERMISSION_DENIED)  # it ended while its token was verified
     ttl = 0

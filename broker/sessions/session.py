@@ -17,7 +17,7 @@ import trio
 from broker.eager import own_task
 from broker.hub import ControlCommand, DisconnectUser, EngineUnavailable, RefreshUser, SubscribeUser
 from broker.protocol import Command, MalformedFrame, codes
-from broker.sessions import connect, publish, queries, refresh, server_side, subscribe, ticks
+from broker.sessions import connect, publish, queries, refresh, server_side, subscribe, subscriptions, ticks
 from broker.sessions.client import Client, Status
 from broker.sessions.context import Context, Peer
 
@@ -206,6 +206,6 @@ class Session(Client):
         with trio.move_on_after(_CLEANUP_TIMEOUT, shield=True):
             for channel, sub in subs.items():
                 try:
-                    await subscribe.forget(self, channel, sub)
+                    await subscriptions.forget(self, channel, sub)
                 except EngineUnavailable:
                     continue  # entries of clients that are gone expire by themselves

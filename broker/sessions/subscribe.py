@@ -87,7 +87,7 @@ async def verify_subscription(client: Client, resolved: Resolved, token: str) ->
     """What a subscription token grants to this client.
 
     Raises:
-        ClientError: 103 invalid, 109 expired.
+        ClientError: 103 invalid, 109 expired; 100 while the keys cannot be had.
         Disconnected: 3500, it was made for another user, client or channel.
     """
     try:

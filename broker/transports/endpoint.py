@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from typing import final
-from urllib.parse import parse_qs
 
-from broker.http1 import Head, response
+from broker.http1 import TEXT_TYPE, Head, response
 from broker.observe import Counters
-from broker.protocol import FrameReader, Handshake, HandshakeError, Inflater, handshake
+from broker.protocol import FrameReader, Handshake, HandshakeError, Inflater, handshake, wants_protobuf
 from broker.sessions import Context
 from broker.transports.admission import Admission
 from broker.transports.connection import Connection
@@ -16,8 +15,6 @@ from broker.transports.origin import Origins
 from broker.transports.websocket import WebSocketMachine, wires
 
 __all__ = ["WebSocketEndpoint"]
-
-_TEXT = "text/plain; charset=utf-8"
 
 
 @final
@@ -41,41 +38,35 @@ class WebSocketEndpoint:
         self._user_header = user_header.lower().encode()
         self._wires = wires(options)
         self._most = options.message_size_limit
-        self._most_inflated = options.decompressed_message_size_limit or 10 * options.message_size_limit
+        self._inflater = Inflater(options.decompressed_message_size_limit or 10 * options.message_size_limit)
 
     def refusal(self, head: Head) -> bytes | None:
         if not self._admission.admit():
             self._counters.connection_limit += 1
-            return response(503, b"Service Unavailable", content_type=_TEXT, close=True)
+            return response(503, b"Service Unavailable", content_type=TEXT_TYPE, close=True)
         try:
             handshake(head.method, head.headers, deflate=self._options.compression)
         except HandshakeError as error:
             return response(
                 error.status,
                 error.text.encode(),
-                content_type=_TEXT,
+                content_type=TEXT_TYPE,
                 headers=[("Sec-Websocket-Version", "13")],
                 close=True,
             )
         if not self._origins.allow(head.headers.get(b"origin")):
-            return response(403, b"Forbidden", content_type=_TEXT, close=True)
+            return response(403, b"Forbidden", content_type=TEXT_TYPE, close=True)
         return None
 
     def accept(self, connection: Connection, head: Head, rest: bytes) -> None:
         agreed: Handshake = handshake(head.method, head.headers, deflate=self._options.compression)
-        query = parse_qs(head.query) if head.query else {}
-        protobuf = (
-            agreed.subprotocol == "centrifuge-protobuf"
-            or query.get("cf_protocol") == ["protobuf"]
-            or query.get("format") == ["protobuf"]
-        )
         user = head.headers.get(self._user_header) if self._user_header else None
         machine = WebSocketMachine(
             connection,
             self._context,
-            self._wires.choose(protobuf=protobuf, deflate=agreed.deflate),
-            FrameReader(self._most, Inflater(self._most_inflated) if agreed.deflate else None),
-            native_ping=query.get("cf_ws_frame_ping_pong") == ["true"],
+            self._wires.choose(protobuf=wants_protobuf(agreed.subprotocol, head.query), deflate=agreed.deflate),
+            FrameReader(self._most, self._inflater if agreed.deflate else None),
+            native_ping="cf_ws_frame_ping_pong=true" in head.query.split("&"),
             header_user=user.decode("utf-8", "replace") if user else None,
         )
         connection.outbox.offer(agreed.response)

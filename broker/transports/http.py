@@ -12,7 +12,7 @@ from typing import Any, Final, final
 import trio
 
 from broker.hub import TimerWheel
-from broker.http1 import Head, HttpError, Request, RequestReader, response
+from broker.http1 import CONTINUE, TEXT_TYPE, Head, HttpError, Request, RequestReader, response
 from broker.observe import Counters
 from broker.protocol import codes
 from broker.transports.asgi import serve_app
@@ -64,7 +64,7 @@ class HttpMachine:
                     self._route = route
                     reader.want_body(route.body_limit)
                     if head.expects_continue:
-                        connection.outbox.offer(b"HTTP/1.1 100 Continue\r\n\r\n")
+                        connection.outbox.offer(CONTINUE)
                 request = reader.next_request()
                 if request is None:
                     return
@@ -72,7 +72,7 @@ class HttpMachine:
                 connection.run_in_order(self._serve(route, request))
         except HttpError as error:
             self._counters.http_refused[error.status] += 1
-            self._answer_and_close(response(error.status, error.text.encode(), content_type=_TEXT, close=True))
+            self._answer_and_close(response(error.status, error.text.encode(), content_type=TEXT_TYPE, close=True))
 
     def _begin(self, head: Head) -> Route | None:
         """Find who answers; None if the connection has been given away or ends."""
@@ -101,6 +101,8 @@ class HttpMachine:
 
     async def _serve(self, route: Route, request: Request) -> None:
         answer = await route.handle(request)
+        if request.head.method == "HEAD":
+            answer = answer[: answer.index(b"\r\n\r\n") + 4]
         self._served += 1
         if not request.head.keep_alive or self._site.closing:
             self._answer_and_close(answer.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
@@ -139,5 +141,3 @@ class HttpMachine:
         self._seen = self._served
         self._timers.arm(self, now + _NEXT)
 
-
-_TEXT: Final = "text/plain; charset=utf-8"

@@ -13,15 +13,15 @@ from broker.hub import Outbox
 from broker.protocol import (
     JSON,
     PROTOBUF,
-    DeflateWire,
     FrameReader,
-    FrameWire,
+    Ping,
+    Pong,
     WebSocketError,
     close_frame,
     codes,
     pong_frame,
 )
-from broker.protocol.wire import Wire
+from broker.protocol.wire import DeflateWire, FrameWire, Wire
 from broker.sessions import Context, Session
 from broker.transports.connection import Connection
 from broker.transports.options import WebSocketOptions
@@ -97,14 +97,13 @@ class WebSocketMachine:
                 message = frames.next_message()
                 if message is None:
                     return
-                kind = message.kind
-                if kind is Kind.DATA:
+                if isinstance(message, bytes):
                     if self._hanging_up:
                         continue  # its connect was refused: nothing it asks for counts
-                    connection.run_in_order(self.session.handle(message.payload))
-                elif kind is Kind.PING:
+                    connection.run_in_order(self.session.handle(message))
+                elif isinstance(message, Ping):
                     self.outbox.offer(pong_frame(message.payload))
-                elif kind is Kind.PONG:
+                elif isinstance(message, Pong):
                     if self.native_ping:
                         self.session.ponged()
                 else:

@@ -1,0 +1,205 @@
+"""One WebSocket connection: commands out, replies back to whoever asked, pushes to their receiver."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final, Generic, TypeVar, final
+
+import trio
+from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, wrap_client_stream
+from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+
+from broker.client.address import Dial
+from broker.client.errors import BAD_PROTOCOL, NO_PING, TRANSPORT_CLOSED, ConnectionLost, ReplyError
+from broker.client.wire import Push, Reply, Wire, WireError
+from broker.protocol.messages import Command
+
+T = TypeVar("T")
+
+CLOSE_SECONDS: Final = 1.0
+"""How long a leaving client waits for the server's Close frame."""
+PING_GRACE: Final = 10.0
+"""Seconds that a ping may be late (client protocol §8)."""
+MESSAGE_LIMIT: Final = 1 << 24
+RECEIVE_BYTES: Final = 1 << 16
+
+
+@final
+class Link:
+    """What `open_link` gives. It is used by one client, and never again once it is lost."""
+
+    def __init__(self, ws: WebSocketConnection, wire: Wire, nursery: trio.Nursery, timeout: float) -> None:
+        self.nursery: Final = nursery
+        """Ends with the connection: tasks that serve only it."""
+        self._ws = ws
+        self._wire = wire
+        self._timeout = timeout
+        self._last_id = 0
+        self._waiting: dict[int, _Waiting[Any]] = {}
+        self._lost: ConnectionLost | None = None
+        self._watchdog = trio.CancelScope()
+        self._ping_seconds = math.inf
+
+    async def call(self, command: Command, take: Callable[[Reply], T]) -> T:
+        """Send a command and return what `take` makes of its reply.
+
+        `take` runs before anything that the server sent after the reply is looked at.
+
+        Raises:
+            ReplyError: the reply is an error.
+            ConnectionLost: the connection broke first.
+            trio.TooSlowError: there is no reply in time.
+        """
+        self._last_id = command.id = self._last_id + 1
+        waiting = self._waiting[self._last_id] = _Waiting(take)
+        try:
+            with trio.fail_after(self._timeout):
+                await self._send(self._wire.encode(command))
+                await waiting.done.wait()
+        finally:
+            del self._waiting[command.id]
+        return waiting.result()
+
+    async def tell(self, command: Command) -> None:
+        """Send a command whose reply nobody waits for.
+
+        Raises:
+            ConnectionLost: the connection is broken.
+        """
+        self._last_id = command.id = self._last_id + 1
+        await self._send(self._wire.encode(command))
+
+    def expect_pings(self, interval: int) -> None:
+        """From now on the server has to send a ping every `interval` seconds; 0: it sends none."""
+        self._ping_seconds = interval + PING_GRACE if interval else math.inf
+        self._watchdog.deadline = trio.current_time() + self._ping_seconds
+
+    def drop(self, lost: ConnectionLost) -> None:
+        """Give the connection up."""
+        self._lost = self._lost or lost
+        self._watchdog.cancel()
+
+    async def read(self, on_push: Callable[[Push], None]) -> ConnectionLost:
+        """Read until the connection is lost; why it was. Whoever waits for a reply is told the same."""
+        try:
+            with self._watchdog:
+                while True:
+                    for reply in self._wire.decode(await self._ws.get_message()):
+                        self._take(reply, on_push)
+            lost = self._lost or ConnectionLost(NO_PING, "no ping")
+        except ConnectionClosed as closed:
+            code, reason = (closed.reason.code, closed.reason.reason or "") if closed.reason else (0, "")
+            lost = ConnectionLost(code if code >= 1000 else TRANSPORT_CLOSED, reason or "transport closed")
+        except WireError as error:
+            lost = ConnectionLost(BAD_PROTOCOL, str(error))
+        self._lost = lost
+        for waiting in self._waiting.values():
+            waiting.fail(lost)
+        return lost
+
+    def _take(self, reply: Reply, on_push: Callable[[Push], None]) -> None:
+        if reply.id:
+            waiting = self._waiting.get(reply.id)
+            if waiting is not None:
+                waiting.answer(reply)
+        elif reply.push is not None:
+            if reply.push.disconnect is not None:
+                self.drop(ConnectionLost(reply.push.disconnect.code, reply.push.disconnect.reason))
+            else:
+                on_push(reply.push)
+        else:
+            self._watchdog.deadline = trio.current_time() + self._ping_seconds
+            self.nursery.start_soon(self._pong)
+
+    async def _pong(self) -> None:
+        try:
+            await self._send(self._wire.pong)
+        except ConnectionLost:
+            return  # the reader notices by itself
+
+    async def _send(self, message: str | bytes) -> None:
+        """Send a whole message.
+
+        A cancelled send leaves half a frame behind, and the next one would go out as if nothing had happened. So a
+        send is never cancelled; one that takes too long ends the connection.
+        """
+        if self._lost is not None:
+            raise ConnectionLost(self._lost.code, self._lost.reason)
+        with trio.move_on_after(self._timeout, shield=True) as patience:
+            try:
+                await self._ws.send_message(message)
+            except ConnectionClosed as closed:
+                code = closed.reason.code if closed.reason else TRANSPORT_CLOSED
+                raise ConnectionLost(code, "transport closed") from None
+            except LocalProtocolError as error:
+                raise ConnectionLost(TRANSPORT_CLOSED, str(error)) from None
+        if patience.cancelled_caught:
+            self.drop(ConnectionLost(TRANSPORT_CLOSED, "the server does not read"))
+            raise ConnectionLost(TRANSPORT_CLOSED, "the server does not read")
+
+
+@final
+class _Waiting(Generic[T]):
+    """A command without a reply yet."""
+
+    def __init__(self, take: Callable[[Reply], T]) -> None:
+        self._take = take
+        self._values: list[T] = []
+        self._error: ReplyError | ConnectionLost | None = None
+        self.done = trio.Event()
+
+    def answer(self, reply: Reply) -> None:
+        if reply.error is not None:
+            self._error = ReplyError(reply.error.code, reply.error.message, reply.error.temporary)
+        else:
+            self._values.append(self._take(reply))
+        self.done.set()
+
+    def fail(self, lost: ConnectionLost) -> None:
+        if not self.done.is_set():
+            self._error = ConnectionLost(lost.code, lost.reason)
+            self.done.set()
+
+    def result(self) -> T:
+        if self._error is not None:
+            raise self._error
+        return self._values[0]
+
+
+@asynccontextmanager
+async def open_link(
+    dial: Dial, host: str, resource: str, wire: Wire, headers: list[tuple[bytes, bytes]], timeout: float
+) -> AsyncIterator[Link]:
+    """Connect and upgrade; the connection is closed when the block is left.
+
+    Raises:
+        ConnectionLost: the server cannot be reached, refuses, or takes longer than `timeout` seconds.
+    """
+    stream = await _reach(dial, timeout)
+    try:
+        async with trio.open_nursery() as nursery:
+            with trio.move_on_after(timeout) as patience:
+                ws = await wrap_client_stream(
+                    nursery,
+                    stream,  # type: ignore[arg-type]  # any stream will do
+                    host,
+                    resource,
+                    subprotocols=[wire.subprotocol],
+                    extra_headers=headers,
+                    max_message_size=MESSAGE_LIMIT,
+                    receive_buffer_size=RECEIVE_BYTES,
+                )
+            if patience.cancelled_caught:
+                raise ConnectionLost(TRANSPORT_CLOSED, "no answer to the upgrade request")
+            try:
+                yield Link(ws, wire, nursery, timeout)
+            finally:
+                with trio.move_on_after(CLOSE_SECONDS, shield=True):
+                    await ws.aclose()
+                nursery.cancel_scope.cancel()
+    except* (HandshakeError, RemoteProtocolError) as refused:
+        lost = ConnectionLost(TRANSPORT_CLOSED, f"the upgrade was refused: {refused.exceptions[0]}")
+    finally:
+        await trio.aclose_forcefully(stream)

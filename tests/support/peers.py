@@ -1,0 +1,271 @@
+"""A server on memory streams, and clients that speak to it frame by frame: conversations read like scripts.
+
+Time is the test's (`autojump_clock`), no socket is involved, and when a block ends, nothing of its clients may be
+left in the server (promise P10).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, final
+
+import attrs
+import trio
+from trio.testing import memory_stream_pair
+
+from broker.app import Server, open_server
+from broker.config import Config, Sources, load
+
+WALL = 1_700_000_000.0
+"""Unix seconds at the start of every test."""
+
+
+def configured(options: Mapping[str, Any] | None = None, **flags: str) -> Config:
+    """A configuration as a file with `options` would give it; insecure clients unless they say otherwise."""
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "config.json")
+        file.write_text(json.dumps(dict(options or {})))
+        return load(Sources(file=file, environ={}, dotenv=Path(folder, ".env"), flags=flags)).config
+
+
+@final
+class House:
+    """A running server and its clients."""
+
+    def __init__(self, server: Server, nursery: trio.Nursery) -> None:
+        self.server = server
+        self._nursery = nursery
+        self.clients: list[RawClient] = []
+
+    async def open_stream(self) -> trio.testing.MemorySendStream:
+        """A raw connection: the client's end."""
+        ours, theirs = memory_stream_pair()
+        self.server.doors.take_in_stream(theirs, self.server.sites[0])
+        await trio.testing.wait_all_tasks_blocked()
+        return ours  # type: ignore[return-value]
+
+    async def client(self, query: str = "", headers: str = "") -> RawClient:
+        """A WebSocket connection that has not sent connect."""
+        stream = await self.open_stream()
+        await stream.send_all(
+            f"GET /connection/websocket{query} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\n"
+            f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {'A' * 22}==\r\n{headers}\r\n".encode()
+        )
+        client = RawClient(stream)
+        await client.read_handshake()
+        self.clients.append(client)
+        return client
+
+    async def connected(self, **connect: Any) -> RawClient:
+        """A client whose connect was answered; `hello` holds the answer."""
+        client = await self.client()
+        reply = await client.ask(connect=connect)
+        client.hello = reply["connect"]
+        return client
+
+    async def api(self, method: str, **params: Any) -> dict[str, Any]:
+        """Call the HTTP API over a connection of its own."""
+        stream = await self.open_stream()
+        body = json.dumps(params).encode()
+        await stream.send_all(
+            f"POST /api/{method} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
+        answer = b""
+        while data := await stream.receive_some():
+            answer += data
+        await stream.aclose()
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200"), head
+        return json.loads(body)  # type: ignore[no-any-return]
+
+
+@final
+class RawClient:
+    """One WebSocket peer. `hello` is the connect result."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self.buffer = b""
+        self.units: list[dict[str, Any]] = []
+        self.hello: dict[str, Any] = {}
+        self.closed: tuple[int, str] | None = None
+        self._id = 0
+
+    async def read_handshake(self) -> None:
+        while b"\r\n\r\n" not in self.buffer:
+            data = await self.stream.receive_some()
+            assert data, self.buffer
+            self.buffer += data
+        head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 "), head
+
+    # ---- out ------------------------------------------------------------------------------------------------------
+
+    async def send_frame(self, payload: bytes, opcode: int = 1) -> None:
+        await self.stream.send_all(masked(payload, opcode))
+
+    async def send(self, *commands: dict[str, Any]) -> None:
+        """Commands as one frame."""
+        await self.send_frame("\n".join(json.dumps(command) for command in commands).encode())
+
+    async def command(self, **members: Any) -> int:
+        """Send one command under a fresh id."""
+        self._id += 1
+        await self.send({"id": self._id, **members})
+        return self._id
+
+    async def pong(self) -> None:
+        await self.send({})
+
+    # ---- in -------------------------------------------------------------------------------------------------------
+
+    async def next(self, *, pings: bool = False) -> dict[str, Any]:
+        """The next message; answers pings and passes them over unless asked for."""
+        while True:
+            while not self.units:
+                if self.closed is not None:
+                    raise EOFError(self.closed)
+                await self._read()
+            unit = self.units.pop(0)
+            if unit or pings:
+                return unit
+            await self.pong()
+
+    async def ask(self, **members: Any) -> dict[str, Any]:
+        """Send a command and wait for its reply; pushes that come before it are kept."""
+        id = await self.command(**members)
+        before: list[dict[str, Any]] = []
+        while True:
+            unit = await self.next()
+            if unit.get("id") == id:
+                self.units[:0] = before
+                return unit
+            before.append(unit)
+
+    async def push(self) -> dict[str, Any]:
+        """The next push."""
+        unit = await self.next()
+        assert "push" in unit, unit
+        return unit["push"]  # type: ignore[no-any-return]
+
+    async def nothing(self) -> None:
+        """Nothing has come and nothing is on its way."""
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.move_on_after(0.001):
+            await self._read()
+        assert [unit for unit in self.units if unit] == []
+
+    async def wait_closed(self) -> tuple[int, str]:
+        """Wait for the close frame, answering pings, and answer it."""
+        while self.closed is None:
+            await self._read()
+            for _ in [unit for unit in self.units if not unit]:
+                if self.closed is None:
+                    await self.pong()
+            self.units = [unit for unit in self.units if unit]
+        await self.leave()
+        return self.closed
+
+    async def leave(self) -> None:
+        """Drop the connection."""
+        await self.stream.aclose()
+
+    async def _read(self) -> None:
+        while True:
+            frame = self._frame()
+            if frame is not None:
+                break
+            data = await self.stream.receive_some()
+            if not data:
+                self.closed = self.closed or (1006, "")
+                return
+            self.buffer += data
+        opcode, payload = frame
+        if opcode == 8:
+            self.closed = (int.from_bytes(payload[:2], "big"), payload[2:].decode())
+        elif opcode == 1:
+            self.units += [json.loads(line) for line in payload.split(b"\n")]
+
+    def _frame(self) -> tuple[int, bytes] | None:
+        buffer = self.buffer
+        if len(buffer) < 2:
+            return None
+        size, at = buffer[1], 2
+        if size == 126:
+            size, at = int.from_bytes(buffer[2:4], "big"), 4
+        elif size == 127:
+            size, at = int.from_bytes(buffer[2:10], "big"), 10
+        if len(buffer) < at + size:
+            return None
+        self.buffer = buffer[at + size :]
+        return buffer[0] & 15, buffer[at : at + size]
+
+
+def masked(payload: bytes, opcode: int = 1) -> bytes:
+    """One whole client frame."""
+    size = len(payload)
+    head = bytes((0x80 | opcode,))
+    if size < 126:
+        head += bytes((0x80 | size,))
+    elif size < 65536:
+        head += b"\xfe" + size.to_bytes(2, "big")
+    else:
+        head += b"\xff" + size.to_bytes(8, "big")
+    mask = os.urandom(4)
+    return head + mask + bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+
+
+@attrs.define
+class WallClock:
+    """Unix time that goes with Trio's clock."""
+
+    start: float = WALL
+
+    def __call__(self) -> float:
+        return self.start + trio.current_time()
+
+
+@asynccontextmanager
+async def open_house(options: Mapping[str, Any] | None = None, *, seed: int = 1) -> AsyncIterator[House]:
+    """A server with `options`; at the end its clients leave, and nothing of them may remain."""
+    async with (
+        open_server(configured(options), wall_clock=WallClock(), rng=random.Random(seed), listen=False) as server,
+        trio.open_nursery() as nursery,
+    ):
+        house = House(server, nursery)
+        yield house
+        for client in house.clients:
+            await client.leave()
+        await trio.sleep(8)  # virtual: closing handshakes and idle channels have their time
+        assert_nothing_left(server)
+
+
+def assert_nothing_left(server: Server) -> None:
+    """Promise P10: no connection, no hub entry, no presence, no timer of a client that is gone."""
+    node = server.node
+    assert server.doors.connections == set()
+    assert node.registry.clients == {}
+    assert node.registry.users == {}
+    assert node.registry.channels == {}
+    assert len(node.timers) == 0
+    assert node._presence._channels == {}  # type: ignore[attr-defined]
+
+
+INSECURE: dict[str, Any] = {"client": {"insecure": True}, "http_api": {"insecure": True}}
+HISTORY: dict[str, Any] = {"history_size": 10, "history_ttl": "60s", "force_recovery": True}
+
+
+def options(channel: Mapping[str, Any] | None = None, **sections: Any) -> dict[str, Any]:
+    """Insecure options with `channel.without_namespace` set, and whole sections over them."""
+    base: dict[str, Any] = {**INSECURE, "channel": {"without_namespace": dict(channel or {})}}
+    for name, section in sections.items():
+        base[name] = {**base.get(name, {}), **section}
+    return base
