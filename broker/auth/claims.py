@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, TypeVar, final
 
 import attrs
@@ -44,6 +44,9 @@ class SubscriptionClaims:
     info: bytes = b""
     data: bytes = b""
     override: Override = _NO_OVERRIDE
+
+
+_NO_CLAIMS: Final = SubscriptionClaims()
 
 
 @final
@@ -141,46 +144,54 @@ _any_decoder = msgspec.json.Decoder(dict[str, Raw])
 _user_decoder = msgspec.json.Decoder(str | int | None)
 
 
-def decode_connection(claims: bytes, user_claim: str) -> tuple[Registered, ConnectToken]:
+def decode_connection(claims: bytes, user_claim: str) -> tuple[Registered, Callable[[], ConnectToken]]:
     """Read the claims of a connection token; `user_claim` names the user instead of `sub` if it is not empty.
+
+    Returns:
+        What decides whether the token counts, and what makes the rest of it; to be called once it does. It raises
+        `TokenInvalid`, too.
 
     Raises:
         TokenInvalid: a claim has the wrong type.
     """
     raw = _decode(_connection_decoder, claims)
-    registered = _registered(raw)
-    if raw.subs:
-        subs = {channel: _sub(sub or _Sub()) for channel, sub in raw.subs.items()}
-    else:
-        subs = dict.fromkeys(raw.channels or (), SubscriptionClaims())
-    token = ConnectToken(
-        user=_user(raw, claims, user_claim),
-        expire_at=_expire_at(raw, registered),
-        info=_payload(raw.info, raw.b64info),
-        meta=payload(raw.meta),
-        subs=subs,
-    )
-    return registered, token
+
+    def token() -> ConnectToken:
+        if raw.subs:
+            subs = {channel: _sub(sub) for channel, sub in raw.subs.items()}
+        else:
+            subs = dict.fromkeys(raw.channels or (), _NO_CLAIMS)
+        return ConnectToken(
+            user=_user(raw, claims, user_claim),
+            expire_at=_expire_at(raw),
+            info=_payload(raw.info, raw.b64info),
+            meta=payload(raw.meta),
+            subs=subs,
+        )
+
+    return _registered(raw), token
 
 
-def decode_subscription(claims: bytes, user_claim: str) -> tuple[Registered, SubscriptionToken]:
-    """Read the claims of a subscription token.
+def decode_subscription(claims: bytes, user_claim: str) -> tuple[Registered, Callable[[], SubscriptionToken]]:
+    """Read the claims of a subscription token, as `decode_connection` does.
 
     Raises:
         TokenInvalid: a claim has the wrong type.
     """
     raw = _decode(_subscription_decoder, claims)
-    registered = _registered(raw)
-    token = SubscriptionToken(
-        user=_user(raw, claims, user_claim),
-        channel=registered.channel,
-        client=raw.client or "",
-        expire_at=_expire_at(raw, registered),
-        info=_payload(raw.info, raw.b64info),
-        data=_payload(raw.data, raw.b64data),
-        override=_override(raw.override),
-    )
-    return registered, token
+
+    def token() -> SubscriptionToken:
+        return SubscriptionToken(
+            user=_user(raw, claims, user_claim),
+            channel=raw.channel or "",
+            client=raw.client or "",
+            expire_at=_expire_at(raw),
+            info=_payload(raw.info, raw.b64info),
+            data=_payload(raw.data, raw.b64data),
+            override=_override(raw.override),
+        )
+
+    return _registered(raw), token
 
 
 def _decode(decoder: msgspec.json.Decoder[T], claims: bytes) -> T:
@@ -210,14 +221,11 @@ def _time(value: int | float | str | None) -> float | None:
     return value
 
 
-def _expire_at(raw: _Token, registered: Registered) -> int:
+def _expire_at(raw: _Token) -> int:
     """When what the token allows ends: `expire_at` (0 or less: never) rather than `exp`."""
-    expire_at = raw.expire_at
-    if expire_at is None:
-        return int(registered.exp or 0)
-    if expire_at > _FARTHEST:
-        raise TokenInvalid("a time is out of range")
-    return max(expire_at, 0)
+    if raw.expire_at is None:
+        return int(_time(raw.exp) or 0)
+    return max(int(_time(raw.expire_at) or 0), 0)
 
 
 def _user(raw: _Token, claims: bytes, user_claim: str) -> str:
@@ -230,7 +238,9 @@ def _user(raw: _Token, claims: bytes, user_claim: str) -> str:
     return "" if user is None else str(user)
 
 
-def _sub(raw: _Sub) -> SubscriptionClaims:
+def _sub(raw: _Sub | None) -> SubscriptionClaims:
+    if raw is None:
+        return _NO_CLAIMS
     return SubscriptionClaims(_payload(raw.info, raw.b64info), _payload(raw.data, raw.b64data), _override(raw.override))
 
 

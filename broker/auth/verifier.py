@@ -132,17 +132,20 @@ class TokenVerifier:
         return genuine.claims
 
     async def _genuine(
-        self, token: str, remembered: dict[str, _Genuine[T]], decode: Callable[[bytes, str], tuple[Registered, T]]
+        self,
+        token: str,
+        remembered: dict[str, _Genuine[T]],
+        decode: Callable[[bytes, str], tuple[Registered, Callable[[], T]]],
     ) -> _Genuine[T]:
         known = remembered.get(token)
         if known is not None and self._wall_clock() <= known.until:
             return known
         parts = parse(token)
-        registered, claims = decode(parts.payload, self._options.user_id_claim)
+        registered, make_claims = decode(parts.payload, self._options.user_id_claim)
         groups = self._match_patterns(registered)
         until = math.inf if self._skip_signature else await self._check_signature(parts, groups)
         self._check_names(registered)
-        genuine = _Genuine(registered, claims, until)
+        genuine = _Genuine(registered, make_claims(), until)
         if len(token) <= _LONGEST_REMEMBERED:
             if len(remembered) >= _REMEMBERED:
                 remembered.clear()
