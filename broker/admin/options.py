@@ -13,6 +13,4 @@ class DevOptions:
     """The `dev` section, which Centrifugo does not have."""
 
     enabled: bool = False
-    """Serve the page on which one types in one tab and reads in another."""
-    handler_prefix: str = ""
-    """Where the page lives; empty means `/`."""
+    """Serve the page on which one types in one tab and reads in another, at `/`."""

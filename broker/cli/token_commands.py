@@ -125,21 +125,20 @@ def _check(name: str, description: str, argv: Sequence[str], verify: Callable[[C
 
 
 def _verify_connection(config: Config, token: str) -> str:
-    user = trio.run(_verifier(config, config.client.token).verify_connection, token).user
+    user = trio.run(_verifier("client.token", config.client.token).verify_connection, token).user
     return f"valid token for {f'user {user}' if user else 'anonymous user'}"
 
 
 def _verify_subscription(config: Config, token: str) -> str:
-    _, options = _subscription_options(config)
-    claims = trio.run(_verifier(config, options).verify_subscription, token)
+    claims = trio.run(_verifier(*_subscription_options(config)).verify_subscription, token)
     return f'valid subscription token for {_user(claims.user)} and channel "{claims.channel}"'
 
 
-def _verifier(config: Config, options: TokenOptions) -> TokenVerifier:
+def _verifier(section: str, options: TokenOptions) -> TokenVerifier:
     try:
         return TokenVerifier(options, wall_clock=_wall_clock)
     except ValueError as error:
-        raise ConfigError([str(error)]) from None
+        raise ConfigError([f"{section}.{error}"]) from None
 
 
 def _subscription_options(config: Config) -> tuple[str, TokenOptions]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ from broker.config.errors import ConfigError
 from broker.config.readers import Raw
 
 __all__ = ["EXTENSIONS", "lower_keys", "read_file"]
+
+_QUOTED: Final = re.compile(r"'[^']*'", re.DOTALL)
 
 
 def _read_yaml(text: str) -> Raw:
@@ -62,7 +65,8 @@ def _place(error: Exception) -> str:
         case json.JSONDecodeError():
             return f"not JSON: {error.msg}, line {error.lineno}, column {error.colno}"
         case yaml.MarkedYAMLError(problem=str(problem), problem_mark=mark) if mark is not None:
-            return f"not YAML: {problem.splitlines()[0]}, line {mark.line + 1}, column {mark.column + 1}"
+            unquoted = _QUOTED.sub("'…'", problem)
+            return f"not YAML: {unquoted}, line {mark.line + 1}, column {mark.column + 1}"
         case tomllib.TOMLDecodeError():
             return f"not TOML: {error}"
         case _:

@@ -48,7 +48,6 @@ _PREFIXES: Final = (
     "http_api.handler_prefix",
     "prometheus.handler_prefix",
     "health.handler_prefix",
-    "dev.handler_prefix",
 )
 _PORT: Final = re.compile(r"[0-9]{1,5}")
 
