@@ -25,7 +25,7 @@ class RequestReader:
         self._buffer: bytes | bytearray = b""
         self._at = 0
         self._clean = 0
-        """Up to here the unfinished head was looked through: more than once would be quadratic."""
+        """Up to here an unfinished head was looked through; to do so at each feed would be quadratic."""
         self._head: Head | None = None
         self._chunks: ChunkedBody | None = None
 
@@ -49,25 +49,27 @@ class RequestReader:
         buffer, at = self._buffer, self._at
         if not buffer:
             return None
-        if buffer.startswith(b"\r\n", at):  # RFC 9112 §2.2: old clients send one behind a body
+        while buffer.startswith(b"\r\n", at):  # RFC 9112 §2.2: old clients send one behind a body
             at = self._at = at + 2
-        end = buffer.find(b"\r\n\r\n", max(at, self._clean - 3))
-        if end < 0:
+        end = buffer.find(b"\r\n\r\n", max(at, self._clean - 2))
+        if end < 0 or end + 4 - at > MAX_HEAD:
             self._check_unfinished()
             return None
-        end += 4
-        if end - at > MAX_HEAD:
-            raise HttpError(431, "request head is too large")
-        self._head = head = parse_head(bytes(buffer[at:end]))
-        self._move(end)
+        raw = bytes(buffer[at : end + 4])
+        try:
+            self._head = head = parse_head(raw)
+        except HttpError:
+            check_octets(raw)  # worse than anything else, and found first when a head comes in pieces
+            raise
+        self._move(end + 4)
         return head
 
     def _check_unfinished(self) -> None:
-        if len(self._buffer) - self._at > MAX_HEAD:
+        buffer, most = self._buffer, self._at + MAX_HEAD
+        check_octets(buffer[max(self._at, self._clean) : most])
+        if len(buffer) > most:
             raise HttpError(431, "request head is too large")
-        seen = max(self._at, self._clean - 1)  # a CR may have been the last byte
-        check_octets(self._buffer[seen:])
-        self._clean = len(self._buffer)
+        self._clean = len(buffer) - buffer.endswith(b"\r")
 
     def want_body(self, limit: int) -> None:
         """The request that has begun may have a body of at most `limit` bytes.
