@@ -54,8 +54,12 @@ def begin(coro: Coroutine[Any, Any, T]) -> tuple[bool, T | None]:
     return False, None
 
 
-@types.coroutine
-def go_on(coro: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+async def go_on(coro: Coroutine[Any, Any, T]) -> T:
     """Finish in this task what `begin` left half run."""
-    result: T = yield from coro
+    return await _rest_of(coro)
+
+
+@types.coroutine
+def _rest_of(coro: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+    result: T = yield from coro  # `await` refuses a coroutine that has begun
     return result

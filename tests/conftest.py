@@ -10,6 +10,8 @@ from typing import final
 import pytest
 import structlog
 
+from tests.support.clock import run_in_virtual_time
+
 pytest.register_assert_rewrite("tests.e2e.daemon", "tests.e2e.http", "tests.e2e.sdk")
 
 
@@ -52,3 +54,10 @@ def error_log() -> Iterator[ErrorLog]:
     yield handler
     logger.handlers[:], logger.level, logger.propagate = before
     assert handler.unexpected() == []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `virtual_time` run on a clock that jumps; the runner named first counts."""
+    for item in items:
+        if item.get_closest_marker("virtual_time") is not None:
+            item.add_marker(pytest.mark.trio(run=run_in_virtual_time), append=False)

@@ -23,6 +23,8 @@ from broker.hub import (
 )
 from broker.protocol import ClientInfo, Publication, StreamPosition
 
+pytestmark = pytest.mark.virtual_time
+
 KEEP = PublishOptions(HistoryOptions(size=10, ttl=60, meta_ttl=600))
 
 
@@ -70,7 +72,7 @@ OpenEngine = Callable[[], AbstractAsyncContextManager[Engine]]
 
 
 @pytest.fixture(params=ENGINES.values(), ids=ENGINES.keys())
-def open_engine(request: pytest.FixtureRequest, autojump_clock: trio.testing.MockClock) -> OpenEngine:
+def open_engine(request: pytest.FixtureRequest) -> OpenEngine:
     return request.param
 
 

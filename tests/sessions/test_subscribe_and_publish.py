@@ -7,7 +7,7 @@ import trio
 
 from tests.support.peers import HISTORY, INSECURE, open_house, options
 
-pytestmark = pytest.mark.usefixtures("autojump_clock")
+pytestmark = pytest.mark.virtual_time
 
 
 async def test_connect_tells_the_client_its_id_and_the_pings() -> None:
