@@ -33,9 +33,12 @@ class Signals:
         self.stopping = trio.Event()
         self.hurry = trio.Event()
 
-    async def watch(self, reload: Callable[[], Awaitable[None]]) -> None:
-        """Runs in the root nursery until it is cancelled."""
+    async def watch(
+        self, reload: Callable[[], Awaitable[None]], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Runs in the root nursery until it is cancelled. Once started, no signal takes its default way."""
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as received:
+            task_status.started()
             async for number in received:
                 if number == signal.SIGHUP:
                     await reload()
@@ -50,7 +53,7 @@ async def open_signals(reload: Callable[[], Awaitable[None]]) -> AsyncIterator[S
     """The root: signals are watched for as long as the block lives."""
     signals = Signals()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(signals.watch, reload, name="signals")
+        await nursery.start(signals.watch, reload, name="signals")
         try:
             yield signals
         finally:

@@ -67,7 +67,8 @@ def _run_command(name: str, argv: Sequence[str]) -> int:
     return command(argv)
 
 
-# Each command imports what it needs: `version` must not wait for Trio, nor `genconfig` for the server.
+# Each command imports what it needs when it runs: the options belong to the rooms of the server, and `version` must
+# not wait for those.
 
 
 def _version(argv: Sequence[str]) -> int:

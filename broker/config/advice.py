@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
+from typing import Final
 
 from broker.config.root import Config
+from broker.hub.options import NodeOptions
 
 __all__ = ["advice"]
+
+_INTERVAL: Final = NodeOptions().info_metrics_aggregate_interval
 
 
 def advice(config: Config) -> Iterator[str]:
@@ -27,6 +31,8 @@ def advice(config: Config) -> Iterator[str]:
             yield 'client.allowed_origins: "*" lets pages of every site connect'
         elif origin.startswith("*") and not origin.startswith(("*.", "*://")):
             yield f'client.allowed_origins: "{origin}" also matches names that merely end so; write "*.{origin[1:]}"'
+    if config.node.info_metrics_aggregate_interval != _INTERVAL:
+        yield "node.info_metrics_aggregate_interval: the info call gives no metrics in this version"
     if config.prometheus.enabled and not config.http_server.internal_port and reach:
         yield "prometheus.enabled: metrics are on the public port; http_server.internal_port takes them off it"
 

@@ -172,6 +172,10 @@ ADVICE: list[tuple[dict[str, Any], str]] = [
     ),
     ({"client": {"allowed_origins": ["*"]}}, 'client.allowed_origins: "*"'),
     ({"client": {"allowed_origins": ["*example.com"]}}, 'client.allowed_origins: "*example.com" also matches'),
+    (
+        {"node": {"info_metrics_aggregate_interval": "10s"}},
+        "node.info_metrics_aggregate_interval: the info call gives no",
+    ),
     ({"prometheus": {"enabled": True}}, "prometheus.enabled: metrics are on the public port"),
 ]
 
