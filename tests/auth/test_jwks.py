@@ -348,9 +348,10 @@ async def test_whoever_began_a_fetch_may_go(autojump_clock: trio.testing.MockClo
     sets = KeySets(source)
     got: list[object] = []
 
-    async def leader(task_status: trio.TaskStatus[trio.CancelScope]) -> None:
-        with trio.CancelScope() as scope:
-            task_status.started(scope)
+    scope = trio.CancelScope()
+
+    async def leader() -> None:
+        with scope:
             await sets.key(URL, "rsa")
             await trio.lowlevel.checkpoint()
             got.append("the leader went on")
@@ -359,7 +360,7 @@ async def test_whoever_began_a_fetch_may_go(autojump_clock: trio.testing.MockClo
         got.append(await sets.key(URL, "rsa"))
 
     async with trio.open_nursery() as nursery:
-        scope = await nursery.start(leader)
+        nursery.start_soon(leader)
         await source.arrived.wait()
         nursery.start_soon(follower)
         nursery.start_soon(follower)
@@ -426,7 +427,7 @@ async def serving(answer: Callable[[str], bytes]) -> AsyncIterator[Server]:
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         server.port = listeners[0].socket.getsockname()[1]
-        nursery.start_soon(trio.serve_listeners, server.serve, listeners)
+        await nursery.start(trio.serve_listeners, server.serve, listeners)
         yield server
         nursery.cancel_scope.cancel()
 
@@ -469,6 +470,7 @@ async def test_what_never_reaches_the_key_server() -> None:
             token("rsa", claims={"iss": "me", "exp": "soon"}),
             token("rsa", claims={"iss": "me"}, crit=["x"]),
             token("rsa", claims={"iss": "me"}) + ".",
+            *(token("rsa", name, claims={"iss": "me"}) for name in ("HS256", "PS256")),
         ):
             with pytest.raises(TokenInvalid):
                 await of.verify_connection(forged)
@@ -539,7 +541,7 @@ async def test_a_remembered_token_does_not_outlive_its_key(mock_clock: trio.test
     "answer",
     [
         b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n",
-        b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}",
+        ok(jwks(rsa_jwk())).replace(b"200 OK", b"404 Not Found"),
         b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 204 No Content\r\n\r\n",
         ok(b"<html>"),

@@ -157,6 +157,8 @@ FORGED: dict[str, str] = {
     "space before": " " + genuine(),
     "space after": genuine() + " ",
     "line break after": genuine() + "\n",
+    "four line breaks after": genuine() + "\n\n\n\n",
+    "four other characters after": genuine() + "!!!!",
     "line break inside": genuine()[:9] + "\n" + genuine()[9:],
     "zero byte": genuine() + "\0",
     "not ascii": genuine() + "é",

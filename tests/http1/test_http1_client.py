@@ -51,7 +51,7 @@ async def serving(answer: Answer | bytes, tls: ssl.SSLContext | None = None) -> 
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         server.port = listeners[0].socket.getsockname()[1]
         wrapped = [trio.SSLListener(each, tls, https_compatible=True) if tls else each for each in listeners]
-        nursery.start_soon(trio.serve_listeners, server.serve, wrapped)
+        await nursery.start(trio.serve_listeners, server.serve, wrapped)
         yield server
         nursery.cancel_scope.cancel()
 
