@@ -113,11 +113,11 @@ def _public_key(kind: Any, source: str | dict[str, Any], algorithm: str | None) 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about short keys; they are refused below
             key = kind.import_key(source)
-    except (JoseError, UnsupportedAlgorithm, ValueError, OverflowError, TypeError, KeyError) as error:
+        algorithms = _algorithms(key)
+    except (JoseError, UnsupportedAlgorithm, ValueError, OverflowError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"not a public key of type {kind.key_type}: {error}") from None
     if key.is_private:
         raise ValueError("a private key; only the public one belongs here")
-    algorithms = _algorithms(key)
     if algorithm is not None:
         algorithms &= {algorithm}
     if not algorithms:
