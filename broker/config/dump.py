@@ -151,6 +151,9 @@ def _variables(options: Any, prefix: str, only: Tree | None) -> Iterator[str]:
                 yield from _variables(item, f"{name}_{in_env(item.name)}_", only_of_item)
 
 
+_ESCAPES: Final = str.maketrans({"\\": "\\\\", '"': '\\"', "$": "\\$", "\n": "\\n", "\r": "\\r"})
+
+
 def _variable(key: Key, value: Any) -> str:
     plain = _plain(key, value)
     if key.named:
@@ -163,5 +166,4 @@ def _variable(key: Key, value: Any) -> str:
         return "true" if plain else "false"
     if isinstance(plain, int) or key.type is Duration:
         return str(plain)
-    escaped = plain.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$").replace("\n", "\\n")
-    return f'"{escaped}"'
+    return f'"{plain.translate(_ESCAPES)}"'

@@ -66,7 +66,7 @@ def unknown_keys(tree: Mapping[str, Raw], section: type, path: str = "") -> Iter
     """The paths of keys that no option goes by."""
     known = keys_of(section)
     for name, raw in tree.items():
-        here = f"{path}{name}"
+        here = path + (name if name.isprintable() else ascii(name))
         if name not in known:
             yield here
         elif (below := known[name].section) is not None and isinstance(raw, Mapping):

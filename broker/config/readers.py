@@ -20,6 +20,7 @@ from broker.values import Duration, Pem
 __all__ = [
     "Raw",
     "load_pem",
+    "quoted",
     "read_bool",
     "read_duration",
     "read_int",
@@ -67,7 +68,7 @@ def read_bool(raw: Raw) -> bool:
         case str() if raw in _FALSE:
             return False
         case _:
-            raise ValueError(f"not a boolean: {_shown(raw)}")
+            raise ValueError(f"not a boolean: {quoted(raw)}")
 
 
 def read_int(raw: Raw) -> int:
@@ -85,9 +86,9 @@ def read_int(raw: Raw) -> int:
             number = next(int(digits, base) for digits, base in bases if digits is not None)
             number = -number if sign == "-" else number
         case _:
-            raise ValueError(f"not a whole number: {_shown(raw)}")
+            raise ValueError(f"not a whole number: {quoted(raw)}")
     if number not in _INT64:
-        raise ValueError(f"does not fit in 64 bits: {_shown(raw)}")
+        raise ValueError(f"does not fit in 64 bits: {quoted(raw)}")
     return number
 
 
@@ -107,7 +108,7 @@ def read_duration(raw: Raw) -> Duration:
                 pass
         case _:
             pass
-    raise ValueError(f"not a duration: {_shown(raw)}")
+    raise ValueError(f"not a duration: {quoted(raw)}")
 
 
 def read_list(raw: Raw) -> list[Raw]:
@@ -179,7 +180,7 @@ def load_pem(value: Pem) -> Pem:
     return Pem(content)
 
 
-def _shown(raw: Raw) -> str:
+def quoted(raw: Raw) -> str:
     """What came, short enough for one line of an error. Not for secrets."""
     if not isinstance(raw, (str, int, float)):
         return shape(raw)

@@ -61,7 +61,7 @@ def _key(name: str, annotation: Any) -> Key:
 def label(item: Any, index: int) -> str:
     """How an item of a list is shown in a path: by its name, or by its place where it has none."""
     name = item.get("name") if isinstance(item, Mapping) else getattr(item, "name", None)
-    return f"[{name if isinstance(name, str) and name else index}]"
+    return f"[{name if isinstance(name, str) and name and name.isprintable() and len(name) < 100 else index}]"
 
 
 def values_at(options: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -12,7 +12,7 @@ import attrs
 from broker.auth import TokenOptions, TokenVerifier
 from broker.channels import ChannelOptions, compile_re2
 from broker.config.durations import NANOSECONDS, format_duration
-from broker.config.readers import load_pem
+from broker.config.readers import load_pem, quoted
 from broker.config.root import Config
 from broker.config.schema import values_at
 from broker.config.unbuilt import unbuilt_problems
@@ -98,7 +98,7 @@ def _enum(options: Any, path: str, values: Sequence[str], prefix: str = "") -> I
     choice = ", ".join(value or '""' for value in values)
     for shown, value in values_at(options, path):
         if value not in values:
-            yield prefix + shown, f'unknown: "{value}" (one of {choice})'
+            yield prefix + shown, f"unknown: {quoted(value)} (one of {choice})"
 
 
 def _http(config: Config) -> Iterator[Problem]:
@@ -106,7 +106,7 @@ def _http(config: Config) -> Iterator[Problem]:
     if not 0 <= server.port <= 65535:
         yield "http_server.port", f"not a port: {server.port}"
     if server.internal_port and (not _PORT.fullmatch(server.internal_port) or int(server.internal_port) > 65535):
-        yield "http_server.internal_port", f'not a port: "{server.internal_port}"'
+        yield "http_server.internal_port", f"not a port: {quoted(server.internal_port)}"
     for path in _PREFIXES:
         for shown, prefix in values_at(config, path):
             if prefix and not prefix.startswith("/"):
@@ -152,7 +152,7 @@ def _client(config: Config) -> Iterator[Problem]:
         options = next((each for each in config.channel.namespaces if each.name == namespace), None)
     path = "client.subscribe_to_user_personal_channel"
     if options is None:
-        yield f"{path}.personal_channel_namespace", f'no such namespace: "{namespace}"'
+        yield f"{path}.personal_channel_namespace", f"no such namespace: {quoted(namespace)}"
     elif personal.single_connection and not options.presence:
         yield f"{path}.single_connection", "needs presence in the namespace of the personal channel"
 
@@ -187,7 +187,7 @@ def _channel(path: str, options: ChannelOptions, default_meta_ttl: Duration) -> 
         yield f"{path}.channel_regex", f"not a regular expression: {error}"
     for delta_type in options.allowed_delta_types:
         if delta_type != "fossil":
-            yield f"{path}.allowed_delta_types", f'unknown: "{delta_type}" (only fossil)'
+            yield f"{path}.allowed_delta_types", f"unknown: {quoted(delta_type)} (only fossil)"
 
 
 def _whole_seconds(path: str, duration: Duration) -> Iterator[Problem]:

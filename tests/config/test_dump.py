@@ -64,7 +64,7 @@ def test_variables_are_read_as_the_same(scene: Scene, tree: dict[str, Any]) -> N
 def test_any_secret_survives_variables(secret: str) -> None:
     config = typed({"http_api": {"key": secret}})
     (line,) = (each for each in as_variables(config) if each.startswith("CENTRIFUGO_HTTP_API_KEY="))
-    assert parse_dotenv(line)["CENTRIFUGO_HTTP_API_KEY"] == secret.replace("\r\n", "\n")
+    assert parse_dotenv(line)["CENTRIFUGO_HTTP_API_KEY"] == secret
 
 
 def test_forms_of_variables(scene: Scene) -> None:

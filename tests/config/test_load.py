@@ -9,6 +9,7 @@ import pytest
 
 from broker.config import Config, ConfigError, Sources, load, reloader
 from broker.config.schema import keys_of
+from broker.glob import compile_glob
 
 if TYPE_CHECKING:
     from tests.config.conftest import Scene
@@ -175,6 +176,18 @@ def test_secrets_show_in_no_error(scene: Scene) -> None:
     assert not any("PLANTED-" in problem for problem in scene.problems(enabled))
 
 
+def test_every_problem_is_one_line_of_printable_text(scene: Scene) -> None:
+    odd = "a\nb\x1b[31m"
+    files: list[dict[str, object]] = [
+        {"client": {"ping_interval": odd}, "channel": {"namespaces": [{"name": odd, "presence": odd}]}},
+        {"engine": {"type": odd}, "http_server": {"internal_port": odd}, "channel": {"namespaces": [{"name": odd}]}},
+        {"consumers": [{"name": odd, "type": odd}], "client": {"token": {"issuer_regex": f"({odd}"}}},
+    ]
+    for file in files:
+        assert all(problem.isprintable() for problem in scene.problems(file))
+    assert all(key.isprintable() for key in scene.load({odd: 1}).unknown_keys)
+
+
 def test_development_settings(scene: Scene) -> None:
     config = scene.load(development=True).config
     assert config.http_server.address == "127.0.0.1"
@@ -185,6 +198,10 @@ def test_development_settings(scene: Scene) -> None:
     assert config.channel.without_namespace.presence
     assert config.channel.without_namespace.history_size == 100
     assert config.channel.without_namespace.history_ttl == 600
+    for origin in ("http://localhost:8000", "https://127.0.0.1:5173", "http://[::1]:8000", "http://localhost"):
+        assert any(compile_glob(glob).fullmatch(origin) for glob in config.client.allowed_origins)
+    for origin in ("http://localhost.example", "http://evil.example", "null", "http://127.0.0.1.example:80"):
+        assert not any(compile_glob(glob).fullmatch(origin) for glob in config.client.allowed_origins)
     own = scene.load({"client": {"allowed_origins": ["https://mine.example"]}}, development=True).config
     assert own.client.allowed_origins == ("https://mine.example",)
     assert own.client.insecure
