@@ -48,7 +48,8 @@ _CLOSE_CODES: Final = frozenset((1000, 1001, 1002, 1003, *range(1007, 1015)))
 
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
 _FIN, _RSV1, _RSV23, _CONTROL, _MASKED = 0x80, 0x40, 0x30, 0x08, 0x80
-_FINAL_TEXT: Final = _FIN | _TEXT
+_WHOLE_TEXT: Final = _FIN | _TEXT
+_WHOLE: Final = (_WHOLE_TEXT, _FIN | _BINARY)
 
 _Utf8Decoder: Final = codecs.getincrementaldecoder("utf-8")
 
@@ -205,11 +206,11 @@ class FrameReader:
         if not buffer:
             return None
         at = self._at
-        # What nearly all clients nearly always send: a message in one text frame below 64 KiB. The rest takes longer.
+        # What nearly all clients nearly always send: a message in one frame below 64 KiB. The rest takes longer.
         length = len(buffer)
         if (
             length - at >= 8
-            and buffer[at] == _FINAL_TEXT
+            and (first := buffer[at]) in _WHOLE
             and _MASKED <= (second := buffer[at + 1]) < _MASKED | 127
             and self._fragments is None
             and not self.closed
@@ -227,7 +228,7 @@ class FrameReader:
                     self._at = 0
                 else:
                     self._at = end
-                if not payload.isascii():
+                if first == _WHOLE_TEXT and not payload.isascii():
                     self._check_text(payload)
                 return payload
         return self._any_message()
