@@ -32,8 +32,8 @@ from broker.auth import TokenVerifier
 from broker.channels import Channels
 from broker.config import Config, ConfigError
 from broker.engines import open_memory_engine
-from broker.hub import Node, open_node
 from broker.http1 import Request, response
+from broker.hub import Node, open_node
 from broker.observe import Metrics, set_up_logs
 from broker.sessions import Context, Rules
 from broker.supervisor import Stopped, deadline_for_leaving, open_signals
@@ -343,13 +343,17 @@ async def _serve(config: Config, reload: Callable[[], Config]) -> None:
             server.reload(rules)
             _log.info("configuration reloaded")
 
-    async with open_signals(reload_rules) as signals, deadline_for_leaving(signals, config.shutdown.timeout):
-        async with open_server(config) as server:
-            with _pid_file(config.pid_file):
-                _tune_collector()
-                _announce(config, server)
-                await signals.stopping.wait()
-                _log.info("shutting down")
+    async with (
+        open_signals(reload_rules) as signals,
+        deadline_for_leaving(signals, config.shutdown.timeout),
+        open_server(config) as opened,
+    ):
+        server = opened
+        with _pid_file(config.pid_file):
+            _tune_collector()
+            _announce(config, opened)
+            await signals.stopping.wait()
+            _log.info("shutting down")
     _log.info("goodbye")
 
 
@@ -360,7 +364,7 @@ def _announce(config: Config, server: Server) -> None:
         print(
             f"\n  trio-broker {__version__} with development settings, open to everybody on this machine.\n\n"
             f"  Open {url}/ in two tabs, or publish from here:\n\n"
-            f"    curl {url}/api/publish -d '{{\"channel\": \"hello\", \"data\": {{\"text\": \"hi\"}}}}'\n",
+            f'    curl {url}/api/publish -d \'{{"channel": "hello", "data": {{"text": "hi"}}}}\'\n',
             flush=True,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import final
+from typing import Final, final
 
 import attrs
 
@@ -25,3 +25,6 @@ class Backoff:
         """Seconds to wait before retry number `attempt`, counted from 0."""
         bound = min(self.most, self.least * 2.0 ** min(attempt, 31))
         return min(self.most, self.least + random.uniform(0, bound))
+
+
+DEFAULT_BACKOFF: Final = Backoff()

@@ -39,13 +39,13 @@ class ReplyError(BrokerError):
 class ConnectionLost(BrokerError):
     """There is no connection, or it broke before the reply: whether the command took effect is unknown.
 
-    The client connects again by itself.
+    The client connects again by itself, unless it is `terminal`.
     """
 
-    @property
-    def terminal(self) -> bool:
-        """Whether the server asked not to come back (client protocol §1.6)."""
-        return 3500 <= self.code < 4000 or 4500 <= self.code < 5000 or self.code == MESSAGE_TOO_BIG
+    def __init__(self, code: int, reason: str, final: bool = False) -> None:
+        super().__init__(code, reason)
+        self.terminal = final or 3500 <= code < 4000 or 4500 <= code < 5000 or code == MESSAGE_TOO_BIG
+        """Whether there is no use in coming back (client protocol §1.6)."""
 
 
 @final

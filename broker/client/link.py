@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, Generic, TypeVar, final
 
 import trio
@@ -30,17 +30,18 @@ RECEIVE_BYTES: Final = 1 << 16
 class Link:
     """What `open_link` gives. It is used by one client, and never again once it is lost."""
 
-    def __init__(self, ws: WebSocketConnection, wire: Wire, nursery: trio.Nursery, timeout: float) -> None:
+    def __init__(self, ws: WebSocketConnection, wire: Wire, nursery: trio.Nursery, patience: float) -> None:
         self.nursery: Final = nursery
         """Ends with the connection: tasks that serve only it."""
         self._ws = ws
         self._wire = wire
-        self._timeout = timeout
+        self._patience = patience
         self._last_id = 0
         self._waiting: dict[int, _Waiting[Any]] = {}
         self._lost: ConnectionLost | None = None
         self._watchdog = trio.CancelScope()
         self._ping_seconds = math.inf
+        self._answer_pings = False
 
     async def call(self, command: Command, take: Callable[[Reply], T]) -> T:
         """Send a command and return what `take` makes of its reply.
@@ -53,9 +54,10 @@ class Link:
             trio.TooSlowError: there is no reply in time.
         """
         self._last_id = command.id = self._last_id + 1
-        waiting = self._waiting[self._last_id] = _Waiting(take)
+        waiting = _Waiting(take)
+        self._waiting[command.id] = waiting
         try:
-            with trio.fail_after(self._timeout):
+            with trio.fail_after(self._patience):
                 await self._send(self._wire.encode(command))
                 await waiting.done.wait()
         finally:
@@ -71,8 +73,9 @@ class Link:
         self._last_id = command.id = self._last_id + 1
         await self._send(self._wire.encode(command))
 
-    def expect_pings(self, interval: int) -> None:
+    def expect_pings(self, interval: int, *, answer: bool) -> None:
         """From now on the server has to send a ping every `interval` seconds; 0: it sends none."""
+        self._answer_pings = answer
         self._ping_seconds = interval + PING_GRACE if interval else math.inf
         self._watchdog.deadline = trio.current_time() + self._ping_seconds
 
@@ -83,6 +86,7 @@ class Link:
 
     async def read(self, on_push: Callable[[Push], None]) -> ConnectionLost:
         """Read until the connection is lost; why it was. Whoever waits for a reply is told the same."""
+        lost = ConnectionLost(TRANSPORT_CLOSED, "transport closed")
         try:
             with self._watchdog:
                 while True:
@@ -90,13 +94,14 @@ class Link:
                         self._take(reply, on_push)
             lost = self._lost or ConnectionLost(NO_PING, "no ping")
         except ConnectionClosed as closed:
-            code, reason = (closed.reason.code, closed.reason.reason or "") if closed.reason else (0, "")
-            lost = ConnectionLost(code if code >= 1000 else TRANSPORT_CLOSED, reason or "transport closed")
+            if closed.reason is not None:
+                lost = ConnectionLost(closed.reason.code, closed.reason.reason or "transport closed")
         except WireError as error:
-            lost = ConnectionLost(BAD_PROTOCOL, str(error))
-        self._lost = lost
-        for waiting in self._waiting.values():
-            waiting.fail(lost)
+            lost = ConnectionLost(BAD_PROTOCOL, str(error), final=True)
+        finally:
+            self._lost = lost
+            for waiting in self._waiting.values():
+                waiting.fail(lost)
         return lost
 
     def _take(self, reply: Reply, on_push: Callable[[Push], None]) -> None:
@@ -111,7 +116,8 @@ class Link:
                 on_push(reply.push)
         else:
             self._watchdog.deadline = trio.current_time() + self._ping_seconds
-            self.nursery.start_soon(self._pong)
+            if self._answer_pings:
+                self.nursery.start_soon(self._pong)
 
     async def _pong(self) -> None:
         try:
@@ -127,7 +133,7 @@ class Link:
         """
         if self._lost is not None:
             raise ConnectionLost(self._lost.code, self._lost.reason)
-        with trio.move_on_after(self._timeout, shield=True) as patience:
+        with trio.move_on_after(self._patience, shield=True) as deadline:
             try:
                 await self._ws.send_message(message)
             except ConnectionClosed as closed:
@@ -135,7 +141,7 @@ class Link:
                 raise ConnectionLost(code, "transport closed") from None
             except LocalProtocolError as error:
                 raise ConnectionLost(TRANSPORT_CLOSED, str(error)) from None
-        if patience.cancelled_caught:
+        if deadline.cancelled_caught:
             self.drop(ConnectionLost(TRANSPORT_CLOSED, "the server does not read"))
             raise ConnectionLost(TRANSPORT_CLOSED, "the server does not read")
 
@@ -170,36 +176,59 @@ class _Waiting(Generic[T]):
 
 @asynccontextmanager
 async def open_link(
-    dial: Dial, host: str, resource: str, wire: Wire, headers: list[tuple[bytes, bytes]], timeout: float
+    dial: Dial, host: str, resource: str, wire: Wire, headers: list[tuple[bytes, bytes]], patience: float
 ) -> AsyncIterator[Link]:
     """Connect and upgrade; the connection is closed when the block is left.
 
     Raises:
-        ConnectionLost: the server cannot be reached, refuses, or takes longer than `timeout` seconds.
+        ConnectionLost: the server cannot be reached, refuses, or takes longer than `patience` seconds.
     """
-    stream = await _reach(dial, timeout)
+    stream = await _reach(dial, patience)
     try:
-        async with trio.open_nursery() as nursery:
-            with trio.move_on_after(timeout) as patience:
-                ws = await wrap_client_stream(
-                    nursery,
-                    stream,  # type: ignore[arg-type]  # any stream will do
-                    host,
-                    resource,
-                    subprotocols=[wire.subprotocol],
-                    extra_headers=headers,
-                    max_message_size=MESSAGE_LIMIT,
-                    receive_buffer_size=RECEIVE_BYTES,
-                )
-            if patience.cancelled_caught:
-                raise ConnectionLost(TRANSPORT_CLOSED, "no answer to the upgrade request")
-            try:
-                yield Link(ws, wire, nursery, timeout)
-            finally:
-                with trio.move_on_after(CLOSE_SECONDS, shield=True):
-                    await ws.aclose()
-                nursery.cancel_scope.cancel()
-    except* (HandshakeError, RemoteProtocolError) as refused:
-        lost = ConnectionLost(TRANSPORT_CLOSED, f"the upgrade was refused: {refused.exceptions[0]}")
+        with one_error():
+            async with trio.open_nursery() as nursery:
+                ws: WebSocketConnection | None = None
+                with trio.move_on_after(patience):  # trio-websocket does not notice a peer that just hangs up
+                    ws = await wrap_client_stream(
+                        nursery,
+                        stream,  # type: ignore[arg-type]  # any stream will do
+                        host,
+                        resource,
+                        subprotocols=[wire.subprotocol],
+                        extra_headers=headers,
+                        max_message_size=MESSAGE_LIMIT,
+                        receive_buffer_size=RECEIVE_BYTES,
+                    )
+                if ws is None:
+                    raise ConnectionLost(TRANSPORT_CLOSED, "no answer to the upgrade request")
+                try:
+                    yield Link(ws, wire, nursery, patience)
+                finally:
+                    with trio.move_on_after(CLOSE_SECONDS, shield=True):
+                        await ws.aclose()
+                    nursery.cancel_scope.cancel()
+    except (HandshakeError, ConnectionClosed, RemoteProtocolError) as refused:
+        raise ConnectionLost(TRANSPORT_CLOSED, f"the upgrade was refused: {refused!r}") from refused
     finally:
         await trio.aclose_forcefully(stream)
+
+
+async def _reach(dial: Dial, patience: float) -> trio.abc.Stream:
+    try:
+        with trio.fail_after(patience):
+            return await dial()
+    except (OSError, trio.BrokenResourceError, trio.TooSlowError) as error:
+        raise ConnectionLost(TRANSPORT_CLOSED, f"the server cannot be reached: {error!r}") from error
+
+
+@contextmanager
+def one_error() -> Iterator[None]:
+    """Around a nursery whose tasks raise nothing of their own: what its block raises leaves it as it was."""
+    try:
+        yield
+        return
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) > 1:
+            raise
+        error = group.exceptions[0]
+    raise error

@@ -191,7 +191,7 @@ class ProtobufWire:
     pong = b"\0"
 
     def __init__(self) -> None:
-        from broker.protocol.schema import client_pb2  # slow to import, and JSON is the default
+        import broker.protocol.schema.client_pb2 as client_pb2  # slow to import, and JSON is the default
 
         self._schema: Any = client_pb2
 

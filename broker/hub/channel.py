@@ -39,8 +39,9 @@ Spawn = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
 class Channel:
     """The subscribers of one channel on this node.
 
-    `groups`: live subscriptions by what they are sent. `joining`: subscriptions with the position (or the number
-    of the last event) above which they take part. `collecting`: publications noted for those being prepared. `top`: position of the last publication told, None until one was or a positioned subscription joined.
+    `groups`: live subscriptions by what they are sent. `joining`: subscriptions with the position (or the number of
+    the last event) above which they take part. `collecting`: publications noted for those being prepared. `top`:
+    position of the last publication told, None until one was or a positioned subscription joined.
     """
 
     __slots__ = (

@@ -43,9 +43,7 @@ def set_up_logs(options: LogOptions) -> None:
     final: list[Any] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if not console:
         final += [structlog.processors.format_exc_info, structlog.processors.EventRenamer("message")]
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[*final, renderer])
-    )
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[*final, renderer]))
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -45,7 +45,11 @@ class Metrics:
         return _OWN_NAMES.sub(rb"\1\2 ", generate_latest(self._registry))
 
 
-_OWN_NAMES = re.compile(rb"^(# (?:HELP|TYPE) )(centrifugo_\w+_(?:count|errors|disconnects|unsubscribes|limit|recover|accepted|received|size|publications))_total ", re.MULTILINE)
+_OWN_NAMES = re.compile(
+    rb"^(# (?:HELP|TYPE) )(centrifugo_\w+_"
+    rb"(?:count|errors|disconnects|unsubscribes|limit|recover|accepted|received|size|publications))_total ",
+    re.MULTILINE,
+)
 """The library writes `_total` into the header of every counter; Centrifugo's names of counters do not have it."""
 
 
@@ -148,10 +152,16 @@ class _Collector(Collector):
             {(reason, ""): n for reason, n in c.suppressed.items()},
         )
         yield from _durations(
-            "api_command_duration_seconds", "Duration of API commands.", ("protocol", "method"), {(protocol, method): d for (protocol, method), d in c.api_commands.items()}
+            "api_command_duration_seconds",
+            "Duration of API commands.",
+            ("protocol", "method"),
+            {key: durations for key, durations in c.api_commands.items()},
         )
         yield _count(
-            "api_command_errors_total", "Errors of API commands.", ("protocol", "method", "error"), {(protocol, method, error): n for (protocol, method, error), n in c.api_errors.items()}
+            "api_command_errors_total",
+            "Errors of API commands.",
+            ("protocol", "method", "error"),
+            {key: n for key, n in c.api_errors.items()},
         )
 
 
@@ -188,9 +198,7 @@ def _durations(
     yield _histogram(f"{name}_histogram", text, labels, values)
 
 
-def _histogram(
-    name: str, text: str, labels: tuple[str, ...], values: Mapping[tuple[str, ...], Durations]
-) -> Metric:
+def _histogram(name: str, text: str, labels: tuple[str, ...], values: Mapping[tuple[str, ...], Durations]) -> Metric:
     family = HistogramMetricFamily(f"centrifugo_{name}", text, labels=labels)
     for key, durations in values.items():
         buckets, below = [], 0

@@ -1,13 +1,88 @@
-from broker.protocol import codes
-from broker.protocol.codec import *
-from broker.protocol.deflate import *
-from broker.protocol.handshake import *
-from broker.protocol.json_codec import *
-from broker.protocol.messages import *
-from broker.protocol.websocket import *
-JSON = JsonCodec()
-PROTOBUF = JSON
-class fossil:
-    create = create_text = staticmethod(lambda a, b: None)
-class Filter: ...
-def compile_filter(node): raise ValueError
+"""The client protocol: messages, codes, codecs, frames. Quiet: data in, data out."""
+
+from typing import Final
+
+from broker.protocol import codes, fossil
+from broker.protocol.codec import Codec, MalformedFrame, NotJson
+from broker.protocol.deflate import Inflater
+from broker.protocol.handshake import Handshake, HandshakeError, accept_key, handshake, wants_protobuf
+from broker.protocol.json_codec import JsonCodec
+from broker.protocol.messages import (
+    ClientInfo,
+    Command,
+    ConnectRequest,
+    ConnectResult,
+    FilterNode,
+    HistoryRequest,
+    PresenceRequest,
+    Publication,
+    PublishRequest,
+    RefreshRequest,
+    RpcRequest,
+    SendRequest,
+    StreamPosition,
+    SubRefreshRequest,
+    SubscribeRequest,
+    SubscribeResult,
+    UnsubscribeRequest,
+    payload,
+)
+from broker.protocol.protobuf_codec import ProtobufCodec
+from broker.protocol.tagfilter import Filter, compile_filter
+from broker.protocol.websocket import (
+    Close,
+    FrameReader,
+    Message,
+    Ping,
+    Pong,
+    WebSocketError,
+    close_frame,
+    pong_frame,
+)
+
+JSON: Final = JsonCodec()
+PROTOBUF: Final = ProtobufCodec()
+
+__all__ = [
+    "JSON",
+    "PROTOBUF",
+    "ClientInfo",
+    "Close",
+    "Codec",
+    "Command",
+    "ConnectRequest",
+    "ConnectResult",
+    "Filter",
+    "FilterNode",
+    "FrameReader",
+    "Handshake",
+    "HandshakeError",
+    "HistoryRequest",
+    "Inflater",
+    "MalformedFrame",
+    "Message",
+    "NotJson",
+    "Ping",
+    "Pong",
+    "PresenceRequest",
+    "Publication",
+    "PublishRequest",
+    "RefreshRequest",
+    "RpcRequest",
+    "SendRequest",
+    "StreamPosition",
+    "SubRefreshRequest",
+    "SubscribeRequest",
+    "SubscribeResult",
+    "UnsubscribeRequest",
+    "WebSocketError",
+    "accept_key",
+    "close_frame",
+    "codes",
+    "compile_filter",
+    "fossil",
+    "handshake",
+    "payload",
+    "pong_frame",
+    "wants_protobuf",
+]

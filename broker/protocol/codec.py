@@ -77,9 +77,7 @@ class Codec(Protocol):
 
     def sub_refresh(self, id: int, expires: bool, ttl: int) -> bytes: ...
 
-    def push_publication(
-        self, channel: str, pub: Publication, *, escaped: bool = False, epoch: str = ""
-    ) -> bytes:
+    def push_publication(self, channel: str, pub: Publication, *, escaped: bool = False, epoch: str = "") -> bytes:
         """A publication as a push. With `escaped`, JSON carries the payload as a string (delta, §6.3).
 
         Raises:

@@ -50,7 +50,7 @@ class ClientInfo(Struct):
     chan_info: bytes = b""
 
 
-class StreamPosition(Struct):
+class StreamPosition(Struct, frozen=True):
     """A place in a channel's stream: `offset` counts publications from 1 within one `epoch`."""
 
     offset: int = 0

@@ -1,4 +1,4 @@
-"""Expiry pushed back: the refresh and sub_refresh commands, and the API's refresh. Facts: client protocol §3.4, §3.12."""
+"""Expiry pushed back: refresh, sub_refresh, and the API's refresh. Facts: client protocol §3.4, §3.12."""
 
 from __future__ import annotations
 

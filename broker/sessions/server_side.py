@@ -92,4 +92,3 @@ async def insufficient(client: Client, channel: str, sub: ClientSubscription) ->
         client.disconnect(codes.INSUFFICIENT_STATE)
         return
     await end(client, channel, sub, codes.INSUFFICIENT)
-

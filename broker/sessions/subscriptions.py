@@ -22,13 +22,16 @@ from broker.sessions.client import Client, ClientSubscription, Status
 __all__ = ["Prepared", "Wanted", "abandon", "announce", "commit", "forget", "prepare", "reserve"]
 
 
+_START = StreamPosition()
+
+
 @final
 @attrs.frozen
 class Wanted:
     """What a client asked for: where it was, patches, a filter, an error rather than `recovered: false`."""
 
     recover: bool = False
-    since: StreamPosition = StreamPosition()
+    since: StreamPosition = _START
     delta: bool = False
     filter: Filter | None = None
     reject_unrecovered: bool = False

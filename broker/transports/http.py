@@ -11,8 +11,8 @@ from typing import Any, Final, final
 
 import trio
 
-from broker.hub import TimerWheel
 from broker.http1 import CONTINUE, TEXT_TYPE, Head, HttpError, Request, RequestReader, response
+from broker.hub import TimerWheel
 from broker.observe import Counters
 from broker.protocol import codes
 from broker.transports.asgi import serve_app
@@ -93,9 +93,7 @@ class HttpMachine:
             return route
         if site.app is not None:
             self._timers.disarm(self)
-            self._connection.run_beside(
-                serve_app(site.app, self._connection, head.raw + self._reader.take_rest())
-            )
+            self._connection.run_beside(serve_app(site.app, self._connection, head.raw + self._reader.take_rest()))
             return None
         raise HttpError(404, "not found")
 
@@ -140,4 +138,3 @@ class HttpMachine:
             return
         self._seen = self._served
         self._timers.arm(self, now + _NEXT)
-

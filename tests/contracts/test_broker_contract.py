@@ -217,7 +217,12 @@ async def test_versions_suppress_what_is_not_newer(open_engine: OpenEngine) -> N
             options = attrs.evolve(KEEP, version=version, version_epoch=epoch)
             return (await engine.broker.publish("news", Publication(b"%d" % version), options)).suppressed
 
-        assert [await publish(2), await publish(2), await publish(1), await publish(3)] == ["", "version", "version", ""]
+        assert [await publish(2), await publish(2), await publish(1), await publish(3)] == [
+            "",
+            "version",
+            "version",
+            "",
+        ]
         assert [await publish(1, "x"), await publish(1, "x"), await publish(1, "y")] == ["", "version", ""]
         assert [offset for offset, _ in engine.heard.pubs] == [1, 2, 3, 4]  # type: ignore[attr-defined]
 

@@ -56,7 +56,8 @@ class House:
         stream = await self.open_stream()
         await stream.send_all(
             f"GET /connection/websocket{query} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\n"
-            f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {'A' * 22}==\r\n{headers}\r\n".encode()
+            f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            f"Sec-WebSocket-Key: {'A' * 22}==\r\n{headers}\r\n".encode()
         )
         client = RawClient(stream)
         await client.read_handshake()
@@ -75,7 +76,8 @@ class House:
         stream = await self.open_stream()
         body = json.dumps(params).encode()
         await stream.send_all(
-            f"POST /api/{method} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            f"POST /api/{method} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n".encode()
             + body
         )
         answer = b""

@@ -1,0 +1,1 @@
+"""The Protobuf schema of the client protocol, and the code generated from it."""
