@@ -11,6 +11,7 @@ import binascii
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, final
 
+import attrs
 import msgspec
 import structlog
 from msgspec import Raw, Struct
@@ -20,17 +21,15 @@ from broker.api.messages import ApiError
 from broker.channels import Kind, Resolved, acceptable
 from broker.glob import compile_glob
 from broker.hub import (
-    NO_HISTORY,
     DisconnectUser,
     EngineUnavailable,
-    HistoryOptions,
     HistoryQuery,
-    PublishOptions,
     RefreshUser,
     SubscribeUser,
     Target,
     UnrecoverablePosition,
     UnsubscribeUser,
+    publish_options,
 )
 from broker.protocol import ClientInfo, Publication, StreamPosition, codes
 from broker.sessions import Context
@@ -131,20 +130,20 @@ class Api:
             raise ApiError(*BAD_REQUEST)
         if not data:
             is_json = None
-        history = NO_HISTORY
-        if resolved.keeps_history and not request.skip_history:
-            history = HistoryOptions(options.history_size, options.history_ttl, resolved.history_meta_ttl)
-        result = await self._node.publish(
-            channel,
-            Publication(data, tags=request.tags or None, is_json=is_json),
-            PublishOptions(
-                history=history,
+        how = publish_options(
+            0 if request.skip_history else options.history_size,
+            options.history_ttl,
+            options.history_meta_ttl,
+            bool(request.delta) or options.delta_publish,
+        )
+        if request.idempotency_key or request.version:
+            how = attrs.evolve(
+                how,
                 idempotency_key=request.idempotency_key or "",
                 version=request.version or 0,
                 version_epoch=request.version_epoch or "",
-                delta=bool(request.delta) or options.delta_publish,
-            ),
-        )
+            )
+        result = await self._node.publish(channel, Publication(data, tags=request.tags or None, is_json=is_json), how)
         position = result.position
         return {"offset": position.offset, "epoch": position.epoch} if position.offset else {}
 

@@ -19,6 +19,7 @@ from broker.hub.ports import (
     PublishResult,
     Subscriber,
     UnrecoverablePosition,
+    publish_options,
 )
 from broker.hub.registry import Registry
 from broker.hub.subscription import DeltaMode, GroupKey, Subscription, patched
@@ -60,4 +61,5 @@ __all__ = [
     "UnsubscribeUser",
     "open_node",
     "patched",
+    "publish_options",
 ]

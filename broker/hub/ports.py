@@ -6,6 +6,7 @@ through `Broker` and `Presence`, and hands them a `Deliver` at start. Every engi
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Protocol, final
 
@@ -29,6 +30,7 @@ __all__ = [
     "PublishResult",
     "Subscriber",
     "UnrecoverablePosition",
+    "publish_options",
 ]
 
 
@@ -76,6 +78,13 @@ class PublishOptions:
 
 
 PLAIN_PUBLISH = PublishOptions()
+
+
+@functools.lru_cache(maxsize=1024)
+def publish_options(size: int, ttl: float, meta_ttl: float, delta: bool) -> PublishOptions:
+    """The options that most publications of a channel share. Remembered: publishing is the hottest path there is."""
+    history = HistoryOptions(size, ttl, meta_ttl) if size > 0 and ttl > 0 else NO_HISTORY
+    return PublishOptions(history=history, delta=delta)
 
 
 @final

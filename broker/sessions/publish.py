@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from broker.channels import Kind, PublishBy, acceptable, publish_decided_by
-from broker.hub import NO_HISTORY, HistoryOptions, PublishOptions
+from broker.hub import publish_options
 from broker.protocol import Publication, PublishRequest, codes, payload
 from broker.sessions.client import Client
 
@@ -33,9 +33,7 @@ async def publish(client: Client, id: int, request: PublishRequest) -> None:
         resolved, user=client.user, subscribed=client.subscribed(channel), insecure=rules.client.insecure
     )
     assert by is PublishBy.SERVER, "a configuration with proxies does not start"
-    history = NO_HISTORY
-    if resolved.keeps_history:
-        history = HistoryOptions(options.history_size, options.history_ttl, resolved.history_meta_ttl)
     pub = Publication(data, info=client.client_info(channel), is_json=is_json)
-    await client.context.node.publish(channel, pub, PublishOptions(history=history, delta=options.delta_publish))
+    how = publish_options(options.history_size, options.history_ttl, options.history_meta_ttl, options.delta_publish)
+    await client.context.node.publish(channel, pub, how)
     client.reply(client.wire.codec.publish(id))

@@ -86,6 +86,8 @@ class SocketLink:
             return self.recv(_RECEIVE)
         except BlockingIOError:
             return None
+        except OSError:  # reset, timed out, unreachable: the peer is gone
+            return b""
 
     def pending(self) -> bool:
         return False
@@ -187,10 +189,7 @@ class TlsLink:
 
 async def _receive_some(sock: socket.socket, receive: Callable[[], bytes | None]) -> bytes:
     while True:
-        try:
-            data = receive()
-        except OSError:
-            return b""
+        data = receive()
         if data is not None:
             return data
         await trio.lowlevel.wait_readable(sock)
