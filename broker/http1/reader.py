@@ -14,8 +14,8 @@ __all__ = ["RequestReader"]
 class RequestReader:
     """Push bytes with `feed`; pull `next_head`, say how long its body may be with `want_body`, pull `next_request`.
 
-    Each pull gives None until enough has come. After an `HttpError` nothing more can be read. While nothing waits it
-    keeps no buffer.
+    Each pull gives None until enough has come. After an `HttpError` the connection has to end: nobody knows where the
+    next request would begin. While nothing waits it keeps no buffer.
     """
 
     __slots__ = ("_at", "_buffer", "_chunks", "_clean", "_head")

@@ -58,7 +58,7 @@ class WebSocketEndpoint:
             return response(403, b"Forbidden", content_type=TEXT_TYPE, close=True)
         return None
 
-    def accept(self, connection: Connection, head: Head, rest: bytes) -> None:
+    def accept(self, connection: Connection, head: Head) -> None:
         agreed: Handshake = handshake(head.method, head.headers, deflate=self._options.compression)
         user = head.headers.get(self._user_header) if self._user_header else None
         machine = WebSocketMachine(
@@ -71,5 +71,3 @@ class WebSocketEndpoint:
         )
         connection.outbox.offer(agreed.response)
         connection.machine = machine
-        if rest:
-            machine.feed(rest)

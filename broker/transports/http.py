@@ -31,7 +31,7 @@ _DRAIN: Final = 1.0
 class HttpMachine:
     """The first machine of every connection. A `Timed` of the hub's wheel as well."""
 
-    __slots__ = ("_connection", "_counters", "_reader", "_route", "_seen", "_served", "_site", "_timers", "slot")
+    __slots__ = ("_connection", "_counters", "_over", "_reader", "_route", "_seen", "_served", "_site", "_timers", "slot")
 
     def __init__(self, connection: Connection, site: Site, timers: TimerWheel, counters: Counters) -> None:
         self._connection = connection
@@ -40,6 +40,7 @@ class HttpMachine:
         self._counters = counters
         self._reader = RequestReader()
         self._route: Route | None = None
+        self._over = False  # the last answer has been given: what else comes is not read as a request
         self._served = self._seen = 0
         self.slot: int | None = None
         timers.arm(self, trio.current_time() + _FIRST)
@@ -47,13 +48,14 @@ class HttpMachine:
     # ---- a Machine ------------------------------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> None:
-        self._reader.feed(data)
-        self.advance()
+        if not self._over:
+            self._reader.feed(data)
+            self.advance()
 
     def advance(self) -> None:
         connection, reader = self._connection, self._reader
         try:
-            while not connection.busy and connection.machine is self:
+            while not connection.busy and not self._over and connection.machine is self:
                 if self._route is None:
                     head = reader.next_head()
                     if head is None:
@@ -83,8 +85,11 @@ class HttpMachine:
             if refusal is not None:
                 self._answer_and_close(refusal)
                 return None
+            if self._reader.take_rest():
+                # A client waits for the 101 (RFC 6455 §4.1); these bytes may be another's, put there by a proxy.
+                raise HttpError(400, "data before the handshake was answered")
             self._timers.disarm(self)
-            upgrade.accept(self._connection, head, self._reader.take_rest())
+            upgrade.accept(self._connection, head)
             return None
         route = site.routes.get(head.path)
         if route is not None:
@@ -108,6 +113,7 @@ class HttpMachine:
         self._connection.outbox.offer(answer)
 
     def _answer_and_close(self, answer: bytes) -> None:
+        self._over = True
         self._connection.outbox.offer(answer)
         self._connection.end()
 

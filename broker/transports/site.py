@@ -23,8 +23,8 @@ class Upgrade(Protocol):
     def refusal(self, head: Head) -> bytes | None:
         """The response that refuses this request, or None if it is welcome."""
 
-    def accept(self, connection: Any, head: Head, rest: bytes) -> None:
-        """Answer 101 and give the connection another machine; `rest` came behind the head."""
+    def accept(self, connection: Any, head: Head) -> None:
+        """Answer 101 and give the connection another machine."""
 
 
 @final

@@ -7,16 +7,12 @@ from pathlib import Path
 
 import pytest
 import trio
-from websockets.client import ClientProtocol
-from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.frames import Close, Frame, Opcode
-from websockets.http11 import Response
-from websockets.protocol import State
-from websockets.uri import parse_uri
 
 from tests.e2e.autobahn import suite
 from tests.e2e.autobahn.echo import serve
 from tests.protocol.frames import CLOSE, CONTINUATION, PING, TEXT, frame
+from tests.support.judge import Judge
 
 FRAMES = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*"]
 DEFLATE = ["12.1.1", "12.1.4", "12.1.7", "12.1.10", "12.1.13", "12.1.18", "13.1.3", "13.1.9", "13.2.3", "13.7.3"]
@@ -60,46 +56,10 @@ def _good(case: dict[str, str]) -> bool:
 # ---- websockets as judge --------------------------------------------------------------------------------------------
 
 
-class Peer:
-    """The client of `websockets`, strict about all that it gets, on a Trio stream."""
-
-    def __init__(self, stream: trio.abc.Stream, *, deflate: bool) -> None:
-        self._stream = stream
-        extensions = [ClientPerMessageDeflateFactory()] if deflate else None
-        self.protocol = ClientProtocol(parse_uri("ws://127.0.0.1/"), extensions=extensions, max_size=None)
-
-    async def open(self) -> Response:
-        self.protocol.send_request(self.protocol.connect())
-        [response] = await self.talk(1)
-        assert isinstance(response, Response)
-        assert self.protocol.handshake_exc is None
-        assert self.protocol.state is State.OPEN
-        return response
-
-    async def talk(self, events: int) -> list[object]:
-        """Send what is to be sent, and read until so many events have come, or the end."""
-        got: list[object] = []
-        with trio.fail_after(10):
-            for data in self.protocol.data_to_send():
-                if data:
-                    await self._stream.send_all(data)
-            while len(got) < events:
-                data = bytes(await self._stream.receive_some())
-                if data:
-                    self.protocol.receive_data(data)
-                else:
-                    self.protocol.receive_eof()
-                got += self.protocol.events_received()
-                if not data:
-                    break
-        assert self.protocol.parser_exc is None
-        return got
-
-
 @pytest.mark.parametrize("deflate", [False, True])
 async def test_a_strict_peer_is_content(echo_port: int, deflate: bool) -> None:
     async with await trio.open_tcp_stream("127.0.0.1", echo_port) as stream:
-        peer = Peer(stream, deflate=deflate)
+        peer = Judge(stream, deflate=deflate)
         response = await peer.open()
         assert ("Sec-WebSocket-Extensions" in response.headers) is deflate
         client = peer.protocol
@@ -113,7 +73,7 @@ async def test_a_strict_peer_is_content(echo_port: int, deflate: bool) -> None:
         client.send_continuation("é".encode()[1:], fin=True)
         assert await peer.talk(2) == [Frame(Opcode.PONG, b"between"), Frame(Opcode.TEXT, "é".encode())]
         client.send_close(4000, "enough")
-        await peer.talk(1)
+        assert await peer.wait_closed() == 4000
         assert client.close_rcvd == Close(4000, "")
 
 
@@ -134,10 +94,7 @@ async def test_a_strict_peer_is_content(echo_port: int, deflate: bool) -> None:
 )
 async def test_a_strict_peer_gets_the_close_code(echo_port: int, data: bytes, code: int) -> None:
     async with await trio.open_tcp_stream("127.0.0.1", echo_port) as stream:
-        peer = Peer(stream, deflate=False)
+        peer = Judge(stream)
         await peer.open()
-        await stream.send_all(data)
-        await peer.talk(1)
-        closed = peer.protocol.close_rcvd
-        assert closed is not None
-        assert closed.code == code
+        await peer.pour(data)
+        assert await peer.wait_closed() == code
