@@ -31,7 +31,18 @@ _DRAIN: Final = 1.0
 class HttpMachine:
     """The first machine of every connection. A `Timed` of the hub's wheel as well."""
 
-    __slots__ = ("_connection", "_counters", "_over", "_reader", "_route", "_seen", "_served", "_site", "_timers", "slot")
+    __slots__ = (
+        "_connection",
+        "_counters",
+        "_over",
+        "_reader",
+        "_route",
+        "_seen",
+        "_served",
+        "_site",
+        "_timers",
+        "slot",
+    )
 
     def __init__(self, connection: Connection, site: Site, timers: TimerWheel, counters: Counters) -> None:
         self._connection = connection
