@@ -7,6 +7,7 @@ from broker.protocol.codec import Codec, MalformedFrame, NotJson
 from broker.protocol.deflate import Inflater
 from broker.protocol.handshake import Handshake, HandshakeError, accept_key, handshake, wants_protobuf
 from broker.protocol.json_codec import JsonCodec
+from broker.protocol.json_text import is_json
 from broker.protocol.messages import (
     ClientInfo,
     Command,
@@ -82,6 +83,7 @@ __all__ = [
     "compile_filter",
     "fossil",
     "handshake",
+    "is_json",
     "payload",
     "pong_frame",
     "wants_protobuf",

@@ -1,4 +1,7 @@
-"""The JSON codec: objects separated by line feeds, payloads embedded as they are. Facts: client protocol §1.9, §2."""
+"""The JSON codec: objects separated by line feeds, payloads embedded as they are. Facts: client protocol §1.9, §2.
+
+Writing is by hand where it is hot: a push is a few joins around the payload's own bytes.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from msgspec import Raw
 
 from broker.protocol.codec import MalformedFrame, NotJson
 from broker.protocol.codes import Disconnect, Error, Unsubscribe
+from broker.protocol.json_text import BROKEN, is_json, reread
 from broker.protocol.messages import (
     ClientInfo,
     Command,
@@ -21,10 +25,10 @@ from broker.protocol.messages import (
 
 __all__ = ["JsonCodec"]
 
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Command).decode
-_check = msgspec.json.Decoder(Raw).decode
-_BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_encode: Final = msgspec.json.Encoder().encode
+_LF: Final = 10
+"""Bytes find a number four times as fast as a byte of length one."""
+_decode: Final = msgspec.json.Decoder(Command).decode
 
 
 @final
@@ -41,40 +45,21 @@ class JsonCodec:
     # ---- from clients -----------------------------------------------------------------------------------------------
 
     def commands(self, frame: bytes) -> Iterator[Command]:
-        if not frame.isascii():
-            try:
-                frame.decode()
-            except UnicodeDecodeError:
-                raise MalformedFrame from None
-        start, end = 0, len(frame)
-        if end and frame[-1] == 10:
-            end -= 1
-        while True:
-            cut = frame.find(b"\n", start, end)
-            line = frame if cut < 0 and not start and end == len(frame) else frame[start : cut if cut >= 0 else end]
-            try:
-                yield _decode(line)
-            except _BROKEN:
-                raise MalformedFrame from None
-            if cut < 0:
-                return
-            start = cut + 1
+        if _LF in frame:
+            return _lines(frame)
+        return iter((_command(frame),))
 
     # ---- replies ----------------------------------------------------------------------------------------------------
 
     def error(self, id: int, error: Error) -> bytes:
-        body: dict[str, Any] = {"code": error.code, "message": error.message}
-        if error.temporary:
-            body["temporary"] = True
-        return _encode({"id": id, "error": body})
+        return _encode({"id": id, "error": _nonzero(error, "code", "message", "temporary")})
 
     def connect(self, id: int, result: ConnectResult) -> bytes:
-        body = _nonzero(result, ("client", "version", "expires", "ttl"))
+        body = _nonzero(result, "client", "version", "expires", "ttl", "ping", "pong", "session", "node", "time")
         if result.data:
-            body["data"] = _raw(result.data)
+            body["data"] = Raw(_embedded(result.data))
         if result.subs:
             body["subs"] = {channel: _subscribed(sub) for channel, sub in result.subs.items()}
-        body |= _nonzero(result, ("ping", "pong", "session", "node", "time"))
         return _encode({"id": id, "connect": body})
 
     def subscribe(self, id: int, result: SubscribeResult) -> bytes:
@@ -87,17 +72,17 @@ class JsonCodec:
         return b'{"id":%d,"publish":{}}' % id
 
     def presence(self, id: int, clients: dict[str, ClientInfo]) -> bytes:
-        return _encode({"id": id, "presence": {"presence": {key: _info(info) for key, info in clients.items()}}})
+        return _encode({"id": id, "presence": {"presence": {key: Raw(_info(info)) for key, info in clients.items()}}})
 
     def presence_stats(self, id: int, clients: int, users: int) -> bytes:
         return b'{"id":%d,"presence_stats":{"num_clients":%d,"num_users":%d}}' % (id, clients, users)
 
     def history(self, id: int, publications: Sequence[Publication], top: StreamPosition) -> bytes:
-        pubs = [Raw(_publication(pub)) for pub in publications]
+        pubs = [Raw(b"{%b}" % _publication(pub)) for pub in publications]
         return _encode({"id": id, "history": {"publications": pubs, "epoch": top.epoch, "offset": top.offset}})
 
     def rpc(self, id: int, data: bytes) -> bytes:
-        return _encode({"id": id, "rpc": {"data": _raw(data)} if data else {}})
+        return b'{"id":%d,"rpc":{"data":%b}}' % (id, _embedded(data)) if data else b'{"id":%d,"rpc":{}}' % id
 
     def refresh(self, id: int, expires: bool, ttl: int) -> bytes:
         return _encode({"id": id, "refresh": _expiry(expires, ttl)})
@@ -108,99 +93,124 @@ class JsonCodec:
     # ---- pushes -----------------------------------------------------------------------------------------------------
 
     def push_publication(self, channel: str, pub: Publication, *, escaped: bool = False, epoch: str = "") -> bytes:
-        return b'{"push":{"channel":%s,"pub":%s}}' % (_encode(channel), _publication(pub, escaped=escaped, epoch=epoch))
+        return b'{"push":{"channel":%b,"pub":{%b}}}' % (_encode(channel), _publication(pub, escaped, epoch))
 
     def push_join(self, channel: str, info: ClientInfo) -> bytes:
-        return _encode({"push": {"channel": channel, "join": {"info": _info(info)}}})
+        return b'{"push":{"channel":%b,"join":{"info":%b}}}' % (_encode(channel), _info(info))
 
     def push_leave(self, channel: str, info: ClientInfo) -> bytes:
-        return _encode({"push": {"channel": channel, "leave": {"info": _info(info)}}})
+        return b'{"push":{"channel":%b,"leave":{"info":%b}}}' % (_encode(channel), _info(info))
 
     def push_unsubscribe(self, channel: str, why: Unsubscribe) -> bytes:
-        return _encode({"push": {"channel": channel, "unsubscribe": {"code": why.code, "reason": why.reason}}})
+        return _encode({"push": {"channel": channel, "unsubscribe": _nonzero(why, "code", "reason")}})
 
     def push_subscribe(self, channel: str, result: SubscribeResult) -> bytes:
-        body = _nonzero(result, ("recoverable", "epoch", "offset", "positioned"))
+        body = _nonzero(result, "recoverable", "epoch", "offset", "positioned")
         if result.data:
-            body["data"] = _raw(result.data)
+            body["data"] = Raw(_embedded(result.data))
         return _encode({"push": {"channel": channel, "subscribe": body}})
 
     def push_refresh(self, expires: bool, ttl: int) -> bytes:
         return _encode({"push": {"refresh": _expiry(expires, ttl)}})
 
     def push_disconnect(self, why: Disconnect) -> bytes:
-        return _encode({"push": {"disconnect": {"code": why.code, "reason": why.reason}}})
+        return _encode({"push": {"disconnect": _nonzero(why, "code", "reason")}})
 
 
-def _nonzero(source: object, names: tuple[str, ...]) -> dict[str, Any]:
+# ---- commands -------------------------------------------------------------------------------------------------------
+
+
+def _command(text: bytes) -> Command:
+    try:
+        command = _decode(text)
+        if not text.isascii():
+            text.decode()
+        return command
+    except BROKEN:
+        try:
+            return reread(text, _decode)
+        except BROKEN:
+            raise MalformedFrame from None
+
+
+def _lines(frame: bytes) -> Iterator[Command]:
+    """One after another, so that a frame of line feeds alone costs no more than its first line."""
+    end = len(frame) - frame.endswith(b"\n")
+    start = 0
+    while (cut := frame.find(b"\n", start, end)) >= 0:
+        yield _command(frame[start:cut])
+        start = cut + 1
+    yield _command(frame[start:end])
+
+
+# ---- pieces of replies and pushes -----------------------------------------------------------------------------------
+
+
+def _embedded(data: bytes) -> bytes:
+    """A payload as it is, but for line feeds: they are white space in JSON, and end a message here.
+
+    Raises:
+        NotJson: it is not one JSON text.
+    """
+    if not is_json(data):
+        raise NotJson
+    return data.replace(b"\n", b"") if _LF in data else data
+
+
+def _publication(pub: Publication, escaped: bool = False, epoch: str = "") -> bytes:
+    """The members of a publication, without braces. With `escaped`, `data` is a string of the payload's text."""
+    data = pub.data
+    if escaped:
+        try:
+            members = b'"data":' + _encode(data.decode())
+        except UnicodeDecodeError:
+            raise NotJson from None
+    elif data:
+        known = pub.is_json
+        if known is None:
+            known = pub.is_json = is_json(data)
+        if not known:
+            raise NotJson
+        members = b'"data":' + (data.replace(b"\n", b"") if _LF in data else data)
+    else:
+        members = b""
+    if pub.info is not None:
+        members += b',"info":' + _info(pub.info)
+    if pub.offset:
+        members += b',"offset":%d' % pub.offset
+    if pub.tags:
+        members += b',"tags":' + _encode(pub.tags)
+    if pub.delta:
+        members += b',"delta":true'
+    if epoch:
+        members += b',"epoch":' + _encode(epoch)
+    if pub.version and not escaped:
+        members += b',"version":%d' % pub.version
+    return members if data or escaped else members[1:]
+
+
+def _info(info: ClientInfo) -> bytes:
+    rest = b""
+    if info.conn_info:
+        rest = b',"conn_info":%b' % _embedded(info.conn_info)
+    if info.chan_info:
+        rest += b',"chan_info":%b' % _embedded(info.chan_info)
+    return b'{"user":%b,"client":%b%b}' % (_encode(info.user), _encode(info.client), rest)
+
+
+def _nonzero(source: object, *names: str) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(source, name))}
 
 
 def _expiry(expires: bool, ttl: int) -> dict[str, Any]:
-    return {"expires": True, "ttl": ttl} if expires else {}
-
-
-def _raw(data: bytes) -> Raw:
-    """A payload as it is, but for line feeds, which end a message here."""
-    try:
-        _check(data)
-        data.decode()
-    except _BROKEN:
-        raise NotJson from None
-    return Raw(data.replace(b"\n", b"") if b"\n" in data else data)
-
-
-def _info(info: ClientInfo) -> dict[str, Any]:
-    body: dict[str, Any] = {"user": info.user, "client": info.client}
-    if info.conn_info:
-        body["conn_info"] = _raw(info.conn_info)
-    if info.chan_info:
-        body["chan_info"] = _raw(info.chan_info)
-    return body
-
-
-def _publication(pub: Publication, *, escaped: bool = False, epoch: str = "") -> bytes:
-    data = pub.data
-    parts: list[bytes] = []
-    if escaped:
-        try:
-            parts.append(b'"data":' + _encode(data.decode()))
-        except UnicodeDecodeError:
-            raise NotJson from None
-    elif data:
-        if pub.is_json is None:
-            try:
-                _check(data)
-                data.decode()
-                pub.is_json = True
-            except _BROKEN:
-                pub.is_json = False
-        if not pub.is_json:
-            raise NotJson
-        if b"\n" in data:
-            data = data.replace(b"\n", b"")
-        parts.append(b'"data":' + data)
-    if pub.info is not None:
-        parts.append(b'"info":' + _encode(_info(pub.info)))
-    if pub.offset:
-        parts.append(b'"offset":%d' % pub.offset)
-    if pub.tags:
-        parts.append(b'"tags":' + _encode(pub.tags))
-    if pub.delta:
-        parts.append(b'"delta":true')
-    if epoch:
-        parts.append(b'"epoch":' + _encode(epoch))
-    if pub.version and not escaped:
-        parts.append(b'"version":%d' % pub.version)
-    return b"{" + b",".join(parts) + b"}"
+    return {name: value for name, value in (("expires", expires), ("ttl", ttl)) if value}
 
 
 def _subscribed(result: SubscribeResult) -> dict[str, Any]:
-    body = _nonzero(result, ("expires", "ttl", "recoverable", "epoch"))
+    body = _nonzero(result, "expires", "ttl", "recoverable", "epoch", "recovered", "offset", "positioned")
+    body |= _nonzero(result, "was_recovering", "delta")
     if result.publications:
-        body["publications"] = [Raw(_publication(pub, escaped=result.delta)) for pub in result.publications]
-    body |= _nonzero(result, ("recovered", "offset", "positioned"))
+        body["publications"] = [Raw(b"{%b}" % _publication(pub, result.delta)) for pub in result.publications]
     if result.data:
-        body["data"] = _raw(result.data)
-    body |= _nonzero(result, ("was_recovering", "delta"))
+        body["data"] = Raw(_embedded(result.data))
     return body

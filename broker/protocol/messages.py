@@ -7,7 +7,9 @@ protocol §2 (https://centrifugal.dev/docs/transports/client_protocol).
 
 from __future__ import annotations
 
-from msgspec import Raw, Struct
+from typing import Annotated
+
+from msgspec import Meta, Raw, Struct
 
 __all__ = [
     "ClientInfo",
@@ -33,6 +35,11 @@ __all__ = [
 
 Text = str | None
 """A text of a request; JSON `null` counts as absent."""
+U32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+I32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
+I64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+"""64 bits without sign on the wire, one bit less here: no stream gets that far, and engines count in signed numbers."""
 
 
 def payload(raw: Raw) -> bytes:
@@ -53,7 +60,7 @@ class ClientInfo(Struct):
 class StreamPosition(Struct, frozen=True):
     """A place in a channel's stream: `offset` counts publications from 1 within one `epoch`."""
 
-    offset: int = 0
+    offset: Offset = 0
     epoch: str = ""
 
 
@@ -89,18 +96,18 @@ class SubscribeRequest(Struct):
     token: Text = ""
     recover: bool | None = False
     epoch: Text = ""
-    offset: int | None = 0
+    offset: Offset | None = 0
     data: Raw = Raw()
     positioned: bool | None = False
     recoverable: bool | None = False
     join_leave: bool | None = False
     delta: Text = ""
     tf: FilterNode | None = None
-    flag: int | None = 0
-    type: int | None = 0
-    phase: int | None = 0
+    flag: I64 | None = 0
+    type: I32 | None = 0
+    phase: I32 | None = 0
     cursor: Text = ""
-    limit: int | None = 0
+    limit: I32 | None = 0
     asc: bool | None = False
 
 
@@ -111,7 +118,7 @@ class ConnectRequest(Struct):
     name: Text = ""
     version: Text = ""
     headers: dict[str, str] | None = None
-    flag: int | None = 0
+    flag: I64 | None = 0
 
 
 class UnsubscribeRequest(Struct):
@@ -121,7 +128,7 @@ class UnsubscribeRequest(Struct):
 class PublishRequest(Struct):
     channel: Text = ""
     data: Raw = Raw()
-    type: int | None = 0
+    type: I32 | None = 0
     key: Text = ""
     removed: bool | None = False
 
@@ -132,7 +139,7 @@ class PresenceRequest(Struct):
 
 class HistoryRequest(Struct):
     channel: Text = ""
-    limit: int | None = 0
+    limit: I32 | None = 0
     since: StreamPosition | None = None
     reverse: bool | None = False
 
@@ -157,13 +164,13 @@ class RefreshRequest(Struct):
 class SubRefreshRequest(Struct):
     channel: Text = ""
     token: Text = ""
-    type: int | None = 0
+    type: I32 | None = 0
 
 
 class Command(Struct):
     """One request of a client. Its members are independent: the first present, in the order below, counts."""
 
-    id: int | None = 0
+    id: U32 | None = 0
     connect: ConnectRequest | None = None
     subscribe: SubscribeRequest | None = None
     unsubscribe: UnsubscribeRequest | None = None
