@@ -23,7 +23,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 class StartBroker(Protocol):
     def __call__(
-        self, config: Mapping[str, Any] | None = None, *, env: Mapping[str, str] | None = None, args: list[str] = ...
+        self,
+        config: Mapping[str, Any] | None = None,
+        *,
+        env: Mapping[str, str] | None = None,
+        args: list[str] | None = None,
+        health_port: int | None = None,
     ) -> Awaitable[Daemon]: ...
 
 
@@ -36,11 +41,15 @@ async def broker_process(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator
     daemons: list[Daemon] = []
 
     async def start(
-        config: Mapping[str, Any] | None = None, *, env: Mapping[str, str] | None = None, args: list[str] | None = None
+        config: Mapping[str, Any] | None = None,
+        *,
+        env: Mapping[str, str] | None = None,
+        args: list[str] | None = None,
+        health_port: int | None = None,
     ) -> Daemon:
         folder = tmp_path / f"broker{len(daemons)}"
         folder.mkdir()
-        daemon = Daemon(folder, config or {}, env=env or {}, args=args or [])
+        daemon = Daemon(folder, config or {}, env=env or {}, args=args or [], health_port=health_port)
         await daemon.start(nursery)
         daemons.append(daemon)
         return daemon

@@ -55,10 +55,22 @@ def free_port() -> int:
 
 @final
 class Daemon:
-    """One running server. `start` and `stop` are for the fixture; tests use the addresses, `api` and the log."""
+    """One running server. `start` and `stop` are for the fixture; tests use the addresses, `api` and the log.
 
-    def __init__(self, folder: Path, config: Mapping[str, Any], *, env: Mapping[str, str], args: list[str]) -> None:
-        self.port = free_port()
+    `outside` is the port for clients; `port`, where the API and `/health` are, is the same unless the test says so.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        *,
+        env: Mapping[str, str],
+        args: list[str],
+        health_port: int | None,
+    ) -> None:
+        self.outside = free_port()
+        self.port = health_port or self.outside
         self.config_file = folder / "config.json"
         self.log: list[str] = []
         self.process: trio.Process | None = None
@@ -67,8 +79,8 @@ class Daemon:
         self._allowed: list[re.Pattern[str]] = []
         self._log_ended = trio.Event()
         self._log_grew = trio.Event()
-        server = {"address": "127.0.0.1", "port": self.port}
-        self.config = merged(merged(BASE_CONFIG, config), {"http_server": server})
+        server = {"address": "127.0.0.1", "port": self.outside}
+        self.config = merged(merged(BASE_CONFIG, {"http_server": server}), config)
         self.write_config(self.config)
 
     @property
@@ -123,10 +135,14 @@ class Daemon:
                         return line
                 await self._log_grew.wait()
 
+    async def wait_growth(self) -> None:
+        """Wait for the next lines of the log."""
+        await self._log_grew.wait()
+
     async def start(self, nursery: trio.Nursery) -> None:
         """Start the process and return when `/health` answers."""
         template = PEER or f"{shlex.quote(sys.executable)} -m broker -c {{config}}"
-        command = shlex.split(template.format(config=shlex.quote(str(self.config_file)), port=self.port))
+        command = shlex.split(template.format(config=shlex.quote(str(self.config_file)), port=self.outside))
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("BROKER_", "CENTRIFUGO_"))}
         self.process = await trio.lowlevel.open_process(
             command + self._args,
