@@ -18,7 +18,9 @@ import trio
 from trio.testing import memory_stream_pair
 
 from broker.app import Server, open_server
+from broker.auth import make_token
 from broker.config import Config, Sources, load
+from tests.support import protobuf
 
 WALL = 1_700_000_000.0
 """Unix seconds at the start of every test."""
@@ -51,32 +53,36 @@ class House:
         await trio.testing.wait_all_tasks_blocked()
         return ours  # type: ignore[return-value]
 
-    async def client(self, query: str = "", headers: str = "") -> RawClient:
+    async def client(self, query: str = "", headers: str = "", *, protobuf: bool = False) -> RawClient:
         """A WebSocket connection that has not sent connect."""
         stream = await self.open_stream()
+        if protobuf:
+            headers += "Sec-WebSocket-Protocol: centrifuge-protobuf\r\n"
         await stream.send_all(
             f"GET /connection/websocket{query} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\n"
             f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
             f"Sec-WebSocket-Key: {'A' * 22}==\r\n{headers}\r\n".encode()
         )
-        client = RawClient(stream)
+        client = RawClient(stream, protobuf=protobuf)
         await client.read_handshake()
         self.clients.append(client)
         return client
 
-    async def connected(self, **connect: Any) -> RawClient:
-        """A client whose connect was answered; `hello` holds the answer."""
-        client = await self.client()
+    async def connected(
+        self, *, via: str = "", with_headers: str = "", protobuf: bool = False, **connect: Any
+    ) -> RawClient:
+        """A client whose connect was answered; `hello` holds the answer. `via` is the query of its address."""
+        client = await self.client(via, with_headers, protobuf=protobuf)
         reply = await client.ask(connect=connect)
         client.hello = reply["connect"]
         return client
 
-    async def api(self, method: str, **params: Any) -> dict[str, Any]:
-        """Call the HTTP API over a connection of its own."""
+    async def http(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Answer:
+        """One request over a connection of its own."""
         stream = await self.open_stream()
-        body = json.dumps(params).encode()
+        lines = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         await stream.send_all(
-            f"POST /api/{method} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n"
+            f"{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{lines}"
             f"Content-Length: {len(body)}\r\n\r\n".encode()
             + body
         )
@@ -85,20 +91,45 @@ class House:
             answer += data
         await stream.aclose()
         head, _, body = answer.partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200"), head
-        return json.loads(body)  # type: ignore[no-any-return]
+        first, *rest = head.decode().split("\r\n")
+        given = {name.lower(): value for name, _, value in (line.partition(": ") for line in rest)}
+        return Answer(int(first.split(" ")[1]), given, body)
+
+    async def api(self, method: str, **params: Any) -> dict[str, Any]:
+        """Call the HTTP API; whatever it says, it says it with status 200."""
+        answer = await self.http("POST", f"/api/{method}", json.dumps(params).encode())
+        assert answer.status == 200, answer
+        return answer.json()  # type: ignore[no-any-return]
+
+
+@final
+@attrs.frozen
+class Answer:
+    """An HTTP response; names of headers in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
 
 
 @final
 class RawClient:
-    """One WebSocket peer. `hello` is the connect result."""
+    """One WebSocket peer. `hello` is the connect result.
 
-    def __init__(self, stream: Any) -> None:
+    A Protobuf client speaks in the same dictionaries as a JSON one, but its payloads are bytes.
+    """
+
+    def __init__(self, stream: Any, *, protobuf: bool = False) -> None:
         self.stream = stream
+        self.protobuf = protobuf
         self.buffer = b""
         self.units: list[dict[str, Any]] = []
         self.hello: dict[str, Any] = {}
         self.closed: tuple[int, str] | None = None
+        self.native_pings = 0
         self._id = 0
 
     async def read_handshake(self) -> None:
@@ -116,7 +147,10 @@ class RawClient:
 
     async def send(self, *commands: dict[str, Any]) -> None:
         """Commands as one frame."""
-        await self.send_frame("\n".join(json.dumps(command) for command in commands).encode())
+        if self.protobuf:
+            await self.send_frame(protobuf.commands(commands), 2)
+        else:
+            await self.send_frame("\n".join(json.dumps(command) for command in commands).encode())
 
     async def command(self, **members: Any) -> int:
         """Send one command under a fresh id."""
@@ -158,12 +192,12 @@ class RawClient:
         assert "push" in unit, unit
         return unit["push"]  # type: ignore[no-any-return]
 
-    async def nothing(self) -> None:
-        """Nothing has come and nothing is on its way."""
+    async def nothing(self, seconds: float = 0.001) -> None:
+        """Nothing has come, and nothing comes for so long, but for pings, which are answered."""
         await trio.testing.wait_all_tasks_blocked()
-        with trio.move_on_after(0.001):
-            await self._read()
-        assert [unit for unit in self.units if unit] == []
+        with trio.move_on_after(seconds):
+            unit = await self.next()
+            raise AssertionError(unit)
 
     async def wait_closed(self) -> tuple[int, str]:
         """Wait for the close frame, answering pings, and answer it."""
@@ -193,7 +227,13 @@ class RawClient:
         opcode, payload = frame
         if opcode == 8:
             self.closed = (int.from_bytes(payload[:2], "big"), payload[2:].decode())
-        elif opcode == 1:
+        elif opcode == 9:
+            self.native_pings += 1
+        elif self.protobuf:
+            assert opcode == 2
+            self.units += protobuf.replies(payload)
+        else:
+            assert opcode == 1
             self.units += [json.loads(line) for line in payload.split(b"\n")]
 
     def _frame(self) -> tuple[int, bytes] | None:
@@ -263,6 +303,22 @@ def assert_nothing_left(server: Server) -> None:
 
 INSECURE: dict[str, Any] = {"client": {"insecure": True}, "http_api": {"insecure": True}}
 HISTORY: dict[str, Any] = {"history_size": 10, "history_ttl": "60s", "force_recovery": True}
+
+
+SECRET = "secret of the tests"
+
+
+def secured(channel: Mapping[str, Any] | None = None, **sections: Any) -> dict[str, Any]:
+    """As `options`, but clients need a token made by `token`, and have no permissions but those of the options."""
+    token_options = {"hmac_secret_key": SECRET}
+    return options(
+        channel, **{**sections, "client": {"insecure": False, "token": token_options, **sections.get("client", {})}}
+    )
+
+
+def token(user: str = "", **claims: Any) -> str:
+    """A connection token, or with `channel` a subscription token. Times are Unix seconds, see `WALL`."""
+    return make_token({"sub": user, **claims}, SECRET)
 
 
 def options(channel: Mapping[str, Any] | None = None, **sections: Any) -> dict[str, Any]:
