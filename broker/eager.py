@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Coroutine, Generator
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ def begin(coro: Coroutine[Any, Any, T]) -> tuple[bool, T | None]:
         `(True, result)` when it has ended, `(False, None)` when it waits for `go_on`.
 
     Raises:
-        WaitedInReader: it waited without `own_task()`; it is closed.
+        WaitedInReader: it waited without `own_task()`; it has been ended.
     """
     global _eager
     outer, _eager = _eager, True
@@ -49,9 +49,28 @@ def begin(coro: Coroutine[Any, Any, T]) -> tuple[bool, T | None]:
     finally:
         _eager = outer
     if trap is not _MOVE:
-        coro.close()
-        raise WaitedInReader(f"{getattr(coro, '__qualname__', coro)!s} waited without own_task()")
+        _give_up(coro, trap)
     return False, None
+
+
+def _give_up(coro: Coroutine[Any, Any, object], trap: Any) -> NoReturn:
+    """End a coroutine that waits. Its error is raised where it waits, so that the traceback tells the place."""
+    error: BaseException = WaitedInReader(f"{getattr(coro, '__qualname__', coro)!s} waited without own_task()")
+    raised = error
+
+    def cancel() -> NoReturn:
+        raise error
+
+    while True:
+        # Trio believes that the reader's task waits for whatever this was, and would wake it: take that back first
+        abort = getattr(trap, "abort_func", None)
+        if abort is not None:
+            abort(cancel)
+        try:
+            trap = coro.throw(raised)
+        except (StopIteration, GeneratorExit):
+            raise error from None
+        raised = GeneratorExit()  # it waits in its clean-up
 
 
 async def go_on(coro: Coroutine[Any, Any, T]) -> T:
