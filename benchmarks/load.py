@@ -13,7 +13,7 @@ from typing import Any, final
 
 from benchmarks.frames import HIGHEST_NUMBER, client_frame, data_of, handshake, post, split_frames
 from benchmarks.servers import Server
-from benchmarks.sockets import _BUFFER, ApiPool, Audience, Poll, Probe, Stuck, Subscriber, read, send
+from benchmarks.sockets import BUFFER, ApiPool, Audience, Poll, Probe, Stuck, Subscriber, read, send
 
 OPENING_AT_ONCE = 128
 """Connections whose handshake is under way: fewer than any server's accept queue holds."""
@@ -42,7 +42,7 @@ class _Opening:
         self._upgraded = False
 
     def readable(self) -> None:
-        self._data += bytes(_BUFFER[: read(self.sock)])
+        self._data += bytes(BUFFER[: read(self.sock)])
         if not self._upgraded:
             head, separator, rest = self._data.partition(b"\r\n\r\n")
             if not separator:

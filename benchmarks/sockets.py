@@ -16,7 +16,7 @@ PATIENCE = 30.0
 """Seconds without any progress after which a round is given up."""
 
 _CONTENT_LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
-_BUFFER = bytearray(1 << 18)
+BUFFER = bytearray(1 << 18)
 """One for all: the load reads one socket at a time and keeps nothing of what it read."""
 
 
@@ -85,7 +85,7 @@ def read(sock: socket.socket) -> int:
         ConnectionError: the server hung up.
     """
     try:
-        size = sock.recv_into(_BUFFER)
+        size = sock.recv_into(BUFFER)
     except BlockingIOError:
         return 0
     if not size:
@@ -127,10 +127,10 @@ class Subscriber:
 
     def readable(self) -> None:
         size = read(self.sock)
-        if size == 4 and _BUFFER.startswith(PING):
+        if size == 4 and BUFFER.startswith(PING):
             self.sock.send(PONG)
             return
-        self._audience.deliveries += self._marks.feed(_BUFFER, size)
+        self._audience.deliveries += self._marks.feed(BUFFER, size)
 
 
 @final
@@ -147,7 +147,7 @@ class Probe:
     def readable(self) -> None:
         size = read(self.sock)
         now = time.perf_counter()
-        data = self._rest + _BUFFER[:size]
+        data = self._rest + BUFFER[:size]
         if size == 4 and data.endswith(PING):
             self.sock.send(PONG)
             return
@@ -178,7 +178,7 @@ class Caller:
 
     def readable(self) -> None:
         size = read(self.sock)
-        payloads, self._data = split_frames(self._data + _BUFFER[:size])
+        payloads, self._data = split_frames(self._data + BUFFER[:size])
         for payload in payloads:
             if payload == b"{}":
                 self.sock.send(PONG)
@@ -204,7 +204,7 @@ class ApiLink:
 
     def readable(self) -> None:
         size = read(self.sock)
-        data = self._data + _BUFFER[:size]
+        data = self._data + BUFFER[:size]
         body_at = data.find(b"\r\n\r\n") + 4
         if body_at < 4:
             self._data = data

@@ -16,7 +16,7 @@ from broker.client.events import Event, History, Join, Leave, Message, PresenceS
 from broker.client.opening import connect
 from broker.client.server_side import OnServerEvent
 from broker.client.subscription import GetSubscriptionToken, Subscription
-from broker.protocol.messages import ClientInfo, Publication, StreamPosition
+from broker.protocol import ClientInfo, Publication, StreamPosition
 
 __all__ = [
     "Backoff",

@@ -14,13 +14,12 @@ from msgspec import Raw
 import broker
 from broker.client import wire
 from broker.client.backoff import DEFAULT_BACKOFF, Backoff
-from broker.client.errors import TRANSPORT_CLOSED, ConnectionLost, Disconnected, ReplyError
+from broker.client.errors import TRANSPORT_CLOSED, ConnectionLost, Disconnected, ReplyError, Unsubscribed
 from broker.client.events import History, PresenceStats
 from broker.client.link import Link
 from broker.client.server_side import OnServerEvent, ServerSide
 from broker.client.subscription import GetSubscriptionToken, Subscription, SubscriptionOptions
-from broker.protocol import codes
-from broker.protocol.messages import (
+from broker.protocol import (
     ClientInfo,
     Command,
     ConnectRequest,
@@ -30,6 +29,7 @@ from broker.protocol.messages import (
     RefreshRequest,
     RpcRequest,
     StreamPosition,
+    codes,
 )
 
 __all__ = ["Client", "ClientOptions", "GetToken"]
@@ -71,7 +71,11 @@ class Client:
         self._open = open_one
         self._options = options
         self._token = options.token
+        self._scope = trio.CancelScope(shield=True)
+        self._leaving = False
+        self._opened: Link | None = None
         self._link: Link | None = None
+        """The same once the server has accepted us."""
         self._changed = trio.Event()
         self._over: Disconnected | ConnectionLost | None = None
         self._refusal: ReplyError | None = None
@@ -226,27 +230,42 @@ class Client:
     async def _unsubscribe(self, subscription: Subscription) -> None:
         """The block of a subscription was left."""
         if not subscription.over:
-            subscription.end(Disconnected(0, "unsubscribe called"))
+            subscription.end(Unsubscribed(0, "unsubscribe called"))
             if self._link is not None:
                 await subscription.leave(self._link)
 
     async def stay_connected(self) -> None:
-        """Connect, and again after each break, until there is no coming back."""
+        """Connect, and again after each break, until there is no coming back or the client leaves.
+
+        Shielded until `leave` is called: whoever is cancelled still closes the connection as one should.
+        """
         attempt = 0
-        while True:
-            self._refusal = None
-            try:
-                async with self._open() as link:
-                    link.nursery.start_soon(self._introduce, link)
-                    lost = await link.read(self._on_push)
-            except ConnectionLost as unreached:
-                lost = unreached
-            attempt = 0 if self._link is not None else attempt + 1
-            self._suspend()
-            if (error := self._verdict(lost)) is not None:
-                self._end(error)
-                return
-            await trio.sleep(self._options.backoff.delay(attempt))
+        with self._scope:
+            while True:
+                self._refusal = None
+                attempt += 1
+                try:
+                    async with self._open() as self._opened:
+                        self._opened.nursery.start_soon(self._introduce, self._opened)
+                        try:
+                            lost = await self._opened.read(self._on_push)
+                        finally:  # no await since the loss: from here on commands wait for the next link
+                            attempt = 0 if self._link is not None else attempt
+                            self._suspend()
+                except ConnectionLost as unreached:
+                    lost = unreached
+                if (error := self._verdict(lost)) is not None:
+                    self._end(error)
+                    return
+                await trio.sleep(self._options.backoff.delay(attempt))
+
+    def leave(self) -> None:
+        """The client's block is over: `stay_connected` ends soon."""
+        self._leaving = True
+        if self._opened is not None:
+            self._opened.drop(ConnectionLost(0, "disconnect called"))
+        else:
+            self._scope.cancel()
 
     def failure(self) -> Disconnected | ConnectionLost | None:
         """Why it is over, as an exception of its own for each who is told; None while it is not."""
@@ -294,6 +313,8 @@ class Client:
 
     def _verdict(self, lost: ConnectionLost) -> Disconnected | ConnectionLost | None:
         """Why not to connect again, if so; drops what the server has called invalid."""
+        if self._leaving:
+            return Disconnected(0, "disconnect called")
         refusal = self._refusal
         code = lost.code
         if self._options.get_token is not None and code in (TOKEN_EXPIRED, CONNECTION_EXPIRED, STATE_INVALIDATED):
@@ -313,7 +334,7 @@ class Client:
 
     def _suspend(self) -> None:
         """The link is gone."""
-        self._link = None
+        self._link = self._opened = None
         for subscription in self._subscriptions.values():
             subscription.suspend()
 

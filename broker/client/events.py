@@ -6,7 +6,7 @@ from typing import final
 
 import attrs
 
-from broker.protocol.messages import ClientInfo, Publication, StreamPosition
+from broker.protocol import ClientInfo, Publication, StreamPosition
 
 __all__ = ["Event", "History", "Join", "Leave", "Message", "PresenceStats", "Subscribed"]
 

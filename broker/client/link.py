@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any, Final, Generic, TypeVar, final
 
 import trio
@@ -14,7 +14,7 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 from broker.client.address import Dial
 from broker.client.errors import BAD_PROTOCOL, NO_PING, TRANSPORT_CLOSED, ConnectionLost, ReplyError
 from broker.client.wire import Push, Reply, Wire, WireError
-from broker.protocol.messages import Command
+from broker.protocol import Command
 
 T = TypeVar("T")
 
@@ -184,33 +184,39 @@ async def open_link(
         ConnectionLost: the server cannot be reached, refuses, or takes longer than `patience` seconds.
     """
     stream = await _reach(dial, patience)
+    error: BaseException | None = None
     try:
-        with one_error():
-            async with trio.open_nursery() as nursery:
-                ws: WebSocketConnection | None = None
-                with trio.move_on_after(patience):  # trio-websocket does not notice a peer that just hangs up
-                    ws = await wrap_client_stream(
-                        nursery,
-                        stream,  # type: ignore[arg-type]  # any stream will do
-                        host,
-                        resource,
-                        subprotocols=[wire.subprotocol],
-                        extra_headers=headers,
-                        max_message_size=MESSAGE_LIMIT,
-                        receive_buffer_size=RECEIVE_BYTES,
-                    )
-                if ws is None:
-                    raise ConnectionLost(TRANSPORT_CLOSED, "no answer to the upgrade request")
-                try:
-                    yield Link(ws, wire, nursery, patience)
-                finally:
-                    with trio.move_on_after(CLOSE_SECONDS, shield=True):
-                        await ws.aclose()
-                    nursery.cancel_scope.cancel()
-    except (HandshakeError, ConnectionClosed, RemoteProtocolError) as refused:
-        raise ConnectionLost(TRANSPORT_CLOSED, f"the upgrade was refused: {refused!r}") from refused
+        async with trio.open_nursery() as nursery:
+            ws: WebSocketConnection | None = None
+            with trio.move_on_after(patience):  # trio-websocket does not notice a peer that just hangs up
+                ws = await wrap_client_stream(
+                    nursery,
+                    stream,  # type: ignore[arg-type]  # any stream will do
+                    host,
+                    resource,
+                    subprotocols=[wire.subprotocol],
+                    extra_headers=headers,
+                    max_message_size=MESSAGE_LIMIT,
+                    receive_buffer_size=RECEIVE_BYTES,
+                )
+            if ws is None:
+                raise ConnectionLost(TRANSPORT_CLOSED, "no answer to the upgrade request")
+            try:
+                yield Link(ws, wire, nursery, patience)
+            finally:
+                with trio.move_on_after(CLOSE_SECONDS, shield=True):
+                    await ws.aclose()
+                nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        error = alone(group)
     finally:
         await trio.aclose_forcefully(stream)
+    if isinstance(error, HandshakeError):
+        raise ConnectionLost(TRANSPORT_CLOSED, f"the upgrade was refused: {error!r}") from error
+    if isinstance(error, ConnectionClosed | RemoteProtocolError):
+        raise ConnectionLost(TRANSPORT_CLOSED, f"the connection broke: {error!r}") from error
+    if error is not None:
+        raise error
 
 
 async def _reach(dial: Dial, patience: float) -> trio.abc.Stream:
@@ -221,14 +227,6 @@ async def _reach(dial: Dial, patience: float) -> trio.abc.Stream:
         raise ConnectionLost(TRANSPORT_CLOSED, f"the server cannot be reached: {error!r}") from error
 
 
-@contextmanager
-def one_error() -> Iterator[None]:
-    """Around a nursery whose tasks raise nothing of their own: what its block raises leaves it as it was."""
-    try:
-        yield
-        return
-    except BaseExceptionGroup as group:
-        if len(group.exceptions) > 1:
-            raise
-        error = group.exceptions[0]
-    raise error
+def alone(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What the block of a nursery raised, as it was, if none of its tasks raised too; else the group."""
+    return group.exceptions[0] if len(group.exceptions) == 1 else group

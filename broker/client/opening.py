@@ -13,7 +13,7 @@ from broker.client import wire
 from broker.client.address import Address, Dial
 from broker.client.backoff import DEFAULT_BACKOFF, Backoff
 from broker.client.client import Client, ClientOptions, GetToken, payload
-from broker.client.link import Link, one_error, open_link
+from broker.client.link import Link, alone, open_link
 from broker.client.server_side import OnServerEvent
 
 __all__ = ["connect"]
@@ -70,11 +70,18 @@ async def connect(
 
     options = ClientOptions(token, get_token, payload(data), name, patience, backoff, on_server_event)
     client = Client(open_one, options)
-    with one_error():
+    error: BaseException | None = None
+    try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(client.stay_connected)
-            await client.settled.wait()
-            if (failure := client.failure()) is not None:
-                raise failure
-            yield client
-            nursery.cancel_scope.cancel()
+            try:
+                await client.settled.wait()
+                if (failure := client.failure()) is not None:
+                    raise failure
+                yield client
+            finally:
+                client.leave()
+    except BaseExceptionGroup as group:
+        error = alone(group)
+    if error is not None:
+        raise error

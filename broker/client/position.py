@@ -6,7 +6,7 @@ from typing import Final, final
 
 from broker.client.wire import Pub
 from broker.client.wire import Subscribed as SubscribeResult
-from broker.protocol.messages import StreamPosition, SubscribeRequest
+from broker.protocol import StreamPosition, SubscribeRequest
 
 __all__ = ["Position"]
 

@@ -9,7 +9,7 @@ from broker.client import wire
 from broker.client.errors import Unsubscribed
 from broker.client.events import Event, Join, Leave, Message, Subscribed
 from broker.client.position import Position
-from broker.protocol.messages import SubscribeRequest
+from broker.protocol import SubscribeRequest
 
 __all__ = ["OnServerEvent", "ServerSide"]
 
@@ -56,9 +56,9 @@ class ServerSide:
             position.advance(push.pub)
             self._tell(channel, push.pub.public())
         elif push.join is not None:
-            self._tell(channel, Join(push.join.info.public()))
+            self._tell(channel, Join(push.join.public()))
         elif push.leave is not None:
-            self._tell(channel, Leave(push.leave.info.public()))
+            self._tell(channel, Leave(push.leave.public()))
         elif push.unsubscribe is not None:
             del self._positions[channel]
             self._tell(channel, Unsubscribed(push.unsubscribe.code, push.unsubscribe.reason))

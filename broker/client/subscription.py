@@ -24,14 +24,14 @@ from broker.client.errors import (
 from broker.client.events import Event, Join, Leave, Subscribed
 from broker.client.link import Link
 from broker.client.position import Position
-from broker.protocol import codes
-from broker.protocol.messages import (
+from broker.protocol import (
     Command,
     Publication,
     StreamPosition,
     SubRefreshRequest,
     SubscribeRequest,
     UnsubscribeRequest,
+    codes,
 )
 
 __all__ = ["GetSubscriptionToken", "Subscription", "SubscriptionOptions"]
@@ -99,7 +99,7 @@ class Subscription:
         """
         try:
             return await self._receive.receive()
-        except (trio.EndOfChannel, trio.ClosedResourceError):
+        except trio.EndOfChannel:
             raise self.failure() from None
 
     def failure(self) -> BrokerError:
@@ -109,7 +109,8 @@ class Subscription:
             return Lagged(self._options.buffer)
         if isinstance(error, Disconnected):
             return Disconnected(error.code, error.reason)
-        return Unsubscribed(error.code, error.reason) if error is not None else Unsubscribed(0, "unsubscribe called")
+        assert error is not None, "asked of a subscription that is not over"
+        return Unsubscribed(error.code, error.reason)
 
     @property
     def over(self) -> bool:
@@ -165,9 +166,9 @@ class Subscription:
             self._position.advance(push.pub)
             self._tell(push.pub.public(), link)
         elif push.join is not None:
-            self._tell(Join(push.join.info.public()), link)
+            self._tell(Join(push.join.public()), link)
         elif push.leave is not None:
-            self._tell(Leave(push.leave.info.public()), link)
+            self._tell(Leave(push.leave.public()), link)
         elif push.unsubscribe is not None:
             self._unsubscribed(push.unsubscribe.code, push.unsubscribe.reason, link)
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import Any, Protocol, final
 
 import msgspec
+from google.protobuf.message import DecodeError, Message
 from msgspec import Raw, Struct
 
-from broker.protocol.messages import ClientInfo, Command, Publication
+from broker.protocol import ClientInfo, Command, Publication
+from broker.protocol.schema import client_pb2
 
 __all__ = ["JsonWire", "ProtobufWire", "Reply", "Wire", "WireError"]
 
@@ -50,7 +52,10 @@ class Pub(Struct):
 
 
 class JoinLeave(Struct):
-    info: Info = msgspec.field(default_factory=Info)
+    info: Info | None = None
+
+    def public(self) -> ClientInfo:
+        return self.info.public() if self.info is not None else ClientInfo()
 
 
 class CodeReason(Struct):
@@ -190,15 +195,10 @@ class ProtobufWire:
     subprotocol = "centrifuge-protobuf"
     pong = b"\0"
 
-    def __init__(self) -> None:
-        import broker.protocol.schema.client_pb2 as client_pb2  # slow to import, and JSON is the default
-
-        self._schema: Any = client_pb2
-
     def encode(self, command: Command) -> bytes:
-        message = self._schema.Command()
+        message = client_pb2.Command()
         _fill(message, _members(command))
-        body: bytes = message.SerializeToString()
+        body = message.SerializeToString()
         return _varint(len(body)) + body
 
     def decode(self, message: str | bytes) -> list[Reply]:
@@ -211,17 +211,11 @@ class ProtobufWire:
             if at > len(data):
                 raise WireError("the length of a message goes beyond its frame")
             try:
-                parsed = self._schema.Reply.FromString(data[begin:at])
-            except self._errors() as error:
+                parsed = client_pb2.Reply.FromString(data[begin:at])
+            except DecodeError as error:
                 raise WireError(str(error)) from None
             replies.append(_structure(Reply, parsed))
         return replies
-
-    @staticmethod
-    def _errors() -> type[Exception]:
-        from google.protobuf.message import DecodeError
-
-        return DecodeError
 
 
 def _members(struct: Struct) -> dict[str, Any]:
@@ -261,19 +255,22 @@ def _fill(message: Any, members: dict[str, Any]) -> None:
 def _structure(kind: type[Any], message: Any) -> Any:
     """A structure with what a Protobuf message has."""
     values: dict[str, Any] = {}
+    known = message.DESCRIPTOR.fields_by_name  # a subscribe push has some of what a subscribe result has
     for field in msgspec.structs.fields(kind):
+        if field.name not in known:
+            continue
         inner = _INNER.get((kind, field.name))
         value = getattr(message, field.name)
         if field.type is Raw:
             values[field.name] = Raw(value)
         elif inner is None:
             values[field.name] = dict(value) if field.name == "tags" else value
+        elif isinstance(value, Message):
+            values[field.name] = _structure(inner, value) if message.HasField(field.name) else None
         elif hasattr(value, "items"):
             values[field.name] = {key: _structure(inner, item) for key, item in value.items()}
-        elif hasattr(value, "append"):
+        else:
             values[field.name] = [_structure(inner, item) for item in value]
-        elif message.HasField(field.name):
-            values[field.name] = _structure(inner, value)
     return kind(**values)
 
 
