@@ -209,6 +209,11 @@ class Client:
         """
         await self._wait_link()
 
+    async def wait_lost(self) -> None:
+        """Wait until there is no connection, for a while or for good."""
+        while self._link is not None:
+            await self._changed.wait()
+
     async def wait_disconnected(self) -> Disconnected:
         """Wait until the client is disconnected for good; why."""
         while self._over is None:
@@ -337,6 +342,7 @@ class Client:
         self._link = self._opened = None
         for subscription in self._subscriptions.values():
             subscription.suspend()
+        self._tell_change()
 
     def _end(self, error: Disconnected | ConnectionLost) -> None:
         """No coming back: everybody who waits is told."""

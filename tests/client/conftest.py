@@ -1,4 +1,4 @@
-"""Fixtures for the client: a scripted server on a clock of its own, and the real daemon."""
+"""Fixtures for the client: a scripted server."""
 
 from __future__ import annotations
 
