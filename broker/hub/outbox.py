@@ -183,6 +183,7 @@ class Outbox:
     async def _send_rest(self) -> None:
         try_send = self._sink.try_send
         if try_send is None:
+            await trio.lowlevel.checkpoint_if_cancelled()  # nothing has left yet: `close` still gives it to the peer
             # a cancelled send may have gone half way, so nothing may follow it: the rest is given up first
             data, self._rest = bytes(self._rest), b""
             await self._sink.send_all(data)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import math
 import uuid
-from typing import final
+from typing import Final, final
 
 import trio
 
@@ -19,6 +19,9 @@ from broker.protocol.wire import Wire
 from broker.sessions.context import Context, Peer
 
 __all__ = ["Client", "ClientSubscription", "Status"]
+
+_LONGEST_TTL: Final = 365 * 24 * 3600
+"""Seconds; beyond, somebody has mistaken milliseconds for seconds, and the wire has 32 bits."""
 
 
 @final
@@ -35,11 +38,13 @@ class ClientSubscription(Subscription):
 
     It stands in `Client.subs` from the first check to the end, and nobody else may take its channel meanwhile:
     whatever finishes late compares `client.subs[channel] is sub` before it commits. `committed` is set when the
-    client has been told. `presence` and `join_leave` say what others see of it. `expire_at` is in Unix seconds, 0
-    for never; `checked_at` is when its position last agreed with the engine (Trio's clock).
+    client is told. `presence` and `join_leave` say what others see of it, `joined` whether they were told. `source`
+    is what allowed it (`broker.channels.Source`). `expire_at` is in Unix seconds, 0 for never; `checked_at` is when
+    its position last agreed with the engine (Trio's clock).
     """
 
     __slots__ = (
+        "_settled",
         "channel",
         "checked_at",
         "client_side_refresh",
@@ -47,6 +52,7 @@ class ClientSubscription(Subscription):
         "expire_at",
         "info",
         "join_leave",
+        "joined",
         "meta_ttl",
         "presence",
         "recoverable",
@@ -59,13 +65,25 @@ class ClientSubscription(Subscription):
         self.channel: Channel | None = None
         self.committed = False
         self.server_side = server_side
-        self.presence = self.join_leave = self.recoverable = False
+        self.presence = self.join_leave = self.joined = self.recoverable = False
         self.client_side_refresh = True
         self.info = b""
         self.expire_at = 0
         self.checked_at = 0.0
         self.meta_ttl = 0.0
         self.source = 0
+        self._settled: trio.Event | None = None
+
+    def settle(self) -> None:
+        """It has committed, or never will: let those go on who wait for that."""
+        if self._settled is not None:
+            self._settled.set()
+
+    async def wait_settled(self) -> None:
+        """Wait until a reservation has become a subscription, or was given up."""
+        if self._settled is None:
+            self._settled = trio.Event()
+        await self._settled.wait()
 
 
 class Client:
@@ -92,7 +110,6 @@ class Client:
         "slot",
         "status",
         "subs",
-        "token_channels",
         "user",
         "wire",
     )
@@ -106,7 +123,6 @@ class Client:
         self.client_id = self.session_id = self.user = ""
         self.info = b""
         self.subs: dict[str, ClientSubscription] = {}
-        self.token_channels: frozenset[str] = frozenset()
         self.expire_at = 0
         self.client_side_refresh = True
         self.expires = self.next_ping = self.next_pong = self.next_tick = math.inf
@@ -131,16 +147,18 @@ class Client:
         sub = self.subs.get(channel)
         return sub is not None and sub.committed
 
+    def seconds_left(self, expire_at: int) -> int:
+        """From now to `expire_at`, both in whole Unix seconds; a year at most."""
+        return min(expire_at - int(self.context.wall_clock()), _LONGEST_TTL)
+
     def set_expiry(self, expire_at: int) -> int:
         """Let the connection expire at `expire_at` (Unix seconds, 0 for never). Returns the seconds left."""
-        client = self.context.rules.client
         if not expire_at:
             self.expire_at, self.expires = 0, math.inf
             return 0
-        wall = self.context.wall_clock()
-        left = min(int(expire_at - wall), MAX_TTL)
+        left = self.seconds_left(expire_at)
         self.expire_at = expire_at
-        self.expires = trio.current_time() + left + client.expired_close_delay
+        self.expires = trio.current_time() + left + self.context.rules.client.expired_close_delay
         return left
 
     # ---- what is sent ---------------------------------------------------------------------------------------------
@@ -160,6 +178,7 @@ class Client:
         """Take `sub` out of its channel, at once; presence is another matter."""
         channel, sub.channel = sub.channel, None
         sub.end()
+        sub.settle()
         if channel is not None:
             channel.remove(sub)
             self.context.node.release(channel)
@@ -199,6 +218,3 @@ class Client:
             node.registry.remove(self)
         for sub in self.subs.values():
             self.detach(sub)
-
-
-MAX_TTL = 365 * 24 * 3600

@@ -46,15 +46,11 @@ async def connect(client: Client, id: int, request: ConnectRequest) -> None:
         raise codes.Disconnected(codes.CONNECTION_LIMIT)
     if client.status is not Status.NEW:
         raise codes.Disconnected(codes.CONNECTION_CLOSED)  # it went while its token was verified
-    ttl = client.set_expiry(who.expire_at)
-    if who.expire_at and ttl <= 0:
+    if who.expire_at and client.seconds_left(who.expire_at) < 0:
         raise codes.ClientError(codes.EXPIRED)
 
     client.info = who.info
     client.admit(who.user)
-    client.token_channels = frozenset(
-        channel for channel, (_, grant) in who.grants.items() if grant.source is Source.CONNECTION_TOKEN
-    )
     prepared = await _prepare_all(client, request, who)
 
     native = client.peer.native_ping
@@ -63,14 +59,16 @@ async def connect(client: Client, id: int, request: ConnectRequest) -> None:
     result = ConnectResult(
         client=client.client_id,
         version=client.context.version,
-        expires=ttl > 0,
-        ttl=ttl,
+        expires=who.expire_at > 0,
+        ttl=client.set_expiry(who.expire_at),
         subs={each.channel: subscriptions.commit(each) for each in prepared} or None,
         ping=0 if native else int(interval),
         pong=bool(timeout) and not native,
         time=int(client.context.wall_clock() * 1000) if options.connect_include_server_time else 0,
     )
     client.reply(client.wire.codec.connect(id, result))
+    if client.status is not Status.NEW:
+        return  # the reply alone was more than may wait for a client
     _begin_life(client, interval)
     node.counters.accepted[client.peer.transport, bool(request.name), bool(request.version)] += 1
     for each in prepared:
@@ -86,8 +84,8 @@ def ping_interval(options: ClientOptions, native: bool) -> float:
 
 def pong_timeout(options: ClientOptions, native: bool) -> float:
     """Seconds that a pong may take, 0 where none is expected."""
-    if native and options.pong_timeout <= 0:
-        return 10.0
+    if native:
+        return options.pong_timeout if options.pong_timeout > 0 else 10.0
     return max(options.pong_timeout, 0.0) if options.ping_interval > 0 else 0.0
 
 
@@ -192,10 +190,10 @@ async def _prepare_all(client: Client, request: ConnectRequest, who: _Credential
             )
             for (channel, sub), (resolved, grant) in zip(reserved.items(), who.grants.values(), strict=True)
         ]
-    except BaseException:
+    except Exception:  # one that is cancelled is cleaned up after with its connection
+        client.context.node.registry.remove(client)
         for channel, sub in reserved.items():
             await subscriptions.abandon(client, channel, sub)
-        client.context.node.registry.remove(client)
         raise
 
 

@@ -55,9 +55,9 @@ def _checked(client: Client, channel: str | None) -> tuple[str, Resolved]:
 
 async def rpc(client: Client, id: int, request: RpcRequest) -> None:
     """Only the built-in ping is there to answer; methods of a backend are not in this version."""
-    options = client.context.rules.rpc
-    method = request.method or ""
-    if options.ping.enabled and method == options.ping.method:
-        client.reply(client.wire.codec.rpc(id, b""))
-        return
-    raise codes.ClientError(codes.NOT_AVAILABLE)
+    ping = client.context.rules.rpc.ping
+    if not ping.enabled:
+        raise codes.ClientError(codes.NOT_AVAILABLE)
+    if request.method != ping.method:
+        raise codes.ClientError(codes.METHOD_NOT_FOUND)
+    client.reply(client.wire.codec.rpc(id, b""))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from broker.channels import Source
 from broker.hub import RefreshUser
 from broker.protocol import RefreshRequest, SubRefreshRequest, codes
 from broker.sessions.client import Client
@@ -24,19 +27,26 @@ async def refresh(client: Client, id: int, request: RefreshRequest) -> None:
         raise
     if claims.user != client.user:
         raise codes.Disconnected(codes.INVALID_TOKEN)
-    if frozenset(claims.subs) != client.token_channels or any(
-        channel not in client.subs for channel in client.token_channels
-    ):
+    if _channels_changed(client, claims.subs):
         raise codes.Disconnected(codes.INSUFFICIENT_STATE)
-    if claims.info:
-        client.info = claims.info
     ttl = 0
     if claims.expire_at and not rules.client.insecure:
-        ttl = client.set_expiry(claims.expire_at)
-        if ttl <= 0:
+        if client.seconds_left(claims.expire_at) <= 0:
             raise codes.ClientError(codes.EXPIRED)
+        ttl = client.set_expiry(claims.expire_at)
         client.arm()
+    if claims.info:
+        client.info = claims.info
     client.reply(client.wire.codec.refresh(id, ttl > 0, ttl))
+
+
+def _channels_changed(client: Client, channels: Collection[str]) -> bool:
+    """Whether the subscriptions that a new token gives differ from those that the client has by its old one."""
+    if any(not client.subscribed(channel) for channel in channels):
+        return True
+    return any(
+        sub.source == Source.CONNECTION_TOKEN and channel not in channels for channel, sub in client.subs.items()
+    )
 
 
 async def sub_refresh(client: Client, id: int, request: SubRefreshRequest) -> None:
@@ -47,7 +57,7 @@ async def sub_refresh(client: Client, id: int, request: SubRefreshRequest) -> No
     sub = client.subs.get(channel)
     if sub is None or not sub.committed:
         raise codes.ClientError(codes.PERMISSION_DENIED)
-    if not sub.client_side_refresh:
+    if sub.server_side or not sub.client_side_refresh:
         raise codes.Disconnected(codes.BAD_PROTOCOL)
     if not request.token:
         raise codes.ClientError(codes.BAD_REQUEST)
@@ -62,7 +72,7 @@ async def sub_refresh(client: Client, id: int, request: SubRefreshRequest) -> No
         raise codes.ClientError(codes.PERMISSION_DENIED)  # it ended while its token was verified
     ttl = 0
     if grant.expire_at:
-        ttl = int(grant.expire_at - client.context.wall_clock())
+        ttl = client.seconds_left(grant.expire_at)
         if ttl <= 0:
             raise codes.ClientError(codes.EXPIRED)
     sub.expire_at = grant.expire_at
@@ -72,14 +82,11 @@ async def sub_refresh(client: Client, id: int, request: SubRefreshRequest) -> No
 
 def by_server(client: Client, command: RefreshUser) -> None:
     """An API call gives the connection another expiry, or ends it as expired."""
-    if command.info:
-        client.info = command.info
-    if command.expired:
+    if command.expired or (command.expire_at and client.seconds_left(command.expire_at) <= 0):
         client.disconnect(codes.CONNECTION_EXPIRED)
         return
     ttl = client.set_expiry(command.expire_at)
-    if command.expire_at and ttl <= 0:
-        client.disconnect(codes.CONNECTION_EXPIRED)
-        return
+    if command.info:
+        client.info = command.info
     client.arm()
     client.reply(client.wire.codec.push_refresh(ttl > 0, ttl))

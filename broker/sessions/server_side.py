@@ -8,10 +8,12 @@ from __future__ import annotations
 import attrs
 
 from broker.channels import Source, SubscribeGrant
+from broker.eager import own_task
 from broker.hub import EngineUnavailable, SubscribeUser, UnsubscribeUser
-from broker.protocol import SubscribeResult, codes
+from broker.protocol import NotJson, codes
 from broker.sessions import subscriptions
 from broker.sessions.client import Client, ClientSubscription, Status
+from broker.sessions.subscriptions import Wanted
 
 __all__ = ["end", "insufficient", "subscribe", "unsubscribe"]
 
@@ -31,34 +33,34 @@ async def subscribe(client: Client, command: SubscribeUser) -> None:
         SubscribeGrant.of(resolved, Source.SERVER_API),
         positioned=command.positioned,
         recoverable=command.recoverable,
+        recovery_mode_cache=False,
+        auto_cache_recover=False,
         push_join_leave=command.push_join_leave,
         emit_presence=command.presence,
         emit_join_leave=command.join_leave,
-        auto_cache_recover=False,
         expire_at=command.expire_at,
         chan_info=command.info,
         data=command.data,
     )
+    since = command.recover_since
+    wanted = Wanted() if since is None else Wanted(recover=True, since=since)
     sub = subscriptions.reserve(client, channel, server_side=True)
     try:
         result = subscriptions.commit(
-            await subscriptions.prepare(client, channel, sub, grant, resolved.history_meta_ttl)
+            await subscriptions.prepare(client, channel, sub, grant, resolved.history_meta_ttl, wanted)
         )
-    except BaseException as failure:
+        # the push names the position; what was missed since then is not in it, as in Centrifugo
+        push = client.wire.codec.push_subscribe(channel, result)
+    except Exception as failure:  # one that is cancelled is cleaned up after with its connection
         await subscriptions.abandon(client, channel, sub)
         if isinstance(failure, codes.Disconnected):
             client.disconnect(failure.disconnect)
+        elif isinstance(failure, NotJson):
+            client.disconnect(codes.INAPPROPRIATE_PROTOCOL)
         elif not isinstance(failure, codes.ClientError | EngineUnavailable):
             raise
         return
-    push = SubscribeResult(
-        recoverable=result.recoverable,
-        epoch=result.epoch,
-        offset=result.offset,
-        positioned=result.positioned,
-        data=result.data,
-    )
-    client.reply(client.wire.codec.push_subscribe(channel, push))
+    client.reply(push)
     await subscriptions.announce(client, channel, sub)
 
 
@@ -67,19 +69,21 @@ async def unsubscribe(client: Client, command: UnsubscribeUser) -> None:
     channels = [command.channel] if command.channel else list(client.subs)
     for channel in channels:
         sub = client.subs.get(channel)
-        if sub is not None:
-            await end(client, channel, sub, command.why)
+        if sub is None:
+            continue
+        if not sub.committed:  # it would come back if it were ended now: its client was not told yet
+            await own_task()
+            await sub.wait_settled()
+        await end(client, channel, sub, command.why)
 
 
 async def end(client: Client, channel: str, sub: ClientSubscription, why: codes.Unsubscribe) -> None:
-    """End a subscription and tell its client."""
+    """End a subscription that was committed, and tell its client."""
     if client.status is not Status.CONNECTED or client.subs.get(channel) is not sub:
         return
-    told = sub.committed
     del client.subs[channel]
     client.detach(sub)
-    if told:
-        client.push_unsubscribe(channel, why)
+    client.push_unsubscribe(channel, why)
     await subscriptions.forget(client, channel, sub)
 
 

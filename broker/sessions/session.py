@@ -15,8 +15,15 @@ from typing import final
 import trio
 
 from broker.eager import own_task
-from broker.hub import ControlCommand, DisconnectUser, EngineUnavailable, RefreshUser, SubscribeUser
-from broker.protocol import Command, MalformedFrame, codes
+from broker.hub import (
+    ControlCommand,
+    DisconnectUser,
+    EngineUnavailable,
+    RefreshUser,
+    SubscribeUser,
+    UnsubscribeUser,
+)
+from broker.protocol import Command, MalformedFrame, NotJson, codes
 from broker.sessions import connect, publish, queries, refresh, server_side, subscribe, subscriptions, ticks
 from broker.sessions.client import Client, Status
 from broker.sessions.context import Context, Peer
@@ -59,6 +66,8 @@ class Session(Client):
                     await trio.lowlevel.checkpoint()
         except MalformedFrame:
             self.disconnect(codes.BAD_PROTOCOL)
+        except NotJson:
+            self.disconnect(codes.INAPPROPRIATE_PROTOCOL)  # somebody's payload, in an answer to a JSON client
         except codes.Disconnected as end:
             self.disconnect(end.disconnect)
 
@@ -173,17 +182,17 @@ class Session(Client):
     # ---- what the server does to it -------------------------------------------------------------------------------
 
     def control(self, command: ControlCommand) -> None:
-        """Carry out an API call that concerns this user."""
+        """Carry out an API call that concerns this user. While it connects, it can only be ended."""
+        if isinstance(command, DisconnectUser):
+            self.disconnect(command.why)
         if self.status is not Status.CONNECTED:
             return
         match command:
-            case DisconnectUser():
-                self.disconnect(command.why)
             case RefreshUser():
                 refresh.by_server(self, command)
             case SubscribeUser():
                 self.peer.run(server_side.subscribe(self, command))
-            case _:
+            case UnsubscribeUser():
                 self.peer.run(server_side.unsubscribe(self, command))
 
     def lost(self, channel: str) -> None:
@@ -205,7 +214,4 @@ class Session(Client):
         subs, self.subs = self.subs, {}
         with trio.move_on_after(_CLEANUP_TIMEOUT, shield=True):
             for channel, sub in subs.items():
-                try:
-                    await subscriptions.forget(self, channel, sub)
-                except EngineUnavailable:
-                    continue  # entries of clients that are gone expire by themselves
+                await subscriptions.forget(self, channel, sub)

@@ -29,9 +29,8 @@ async def subscribe(client: Client, id: int, request: SubscribeRequest) -> None:
         raise codes.Disconnected(codes.BAD_PROTOCOL)
     rules = client.context.rules
     kind = request.type or Kind.STREAM
-    if kind != Kind.STREAM:
-        # no namespace of this version takes maps or shared polls
-        raise codes.ClientError(codes.NOT_AVAILABLE if kind == Kind.SHARED_POLL else codes.PERMISSION_DENIED)
+    if kind == Kind.SHARED_POLL:
+        raise codes.ClientError(codes.NOT_AVAILABLE)  # no namespace of this version takes shared polls
     if request.delta and request.delta != "fossil":
         raise codes.Disconnected(codes.BAD_PROTOCOL)
     if len(channel.encode()) > rules.channels.max_length:
@@ -54,7 +53,7 @@ async def subscribe(client: Client, id: int, request: SubscribeRequest) -> None:
         prepared = await subscriptions.prepare(client, channel, sub, grant, resolved.history_meta_ttl, wanted)
         # no await from here to the reply: a publication in between would come before it
         result = subscriptions.commit(prepared)
-    except BaseException:
+    except Exception:  # one that is cancelled is cleaned up after with its connection
         await subscriptions.abandon(client, channel, sub)
         raise
     client.reply(client.wire.codec.subscribe(id, result))

@@ -11,16 +11,18 @@ from collections.abc import Sequence
 from typing import final
 
 import attrs
+import structlog
 import trio
 
 from broker.channels import SubscribeGrant
-from broker.hub import DeltaMode, GroupKey, HistoryPage, HistoryQuery, UnrecoverablePosition
+from broker.hub import DeltaMode, EngineUnavailable, GroupKey, HistoryPage, HistoryQuery, UnrecoverablePosition
 from broker.protocol import Filter, Publication, StreamPosition, SubscribeResult, codes
 from broker.sessions import recovery
 from broker.sessions.client import Client, ClientSubscription, Status
 
 __all__ = ["Prepared", "Wanted", "abandon", "announce", "commit", "forget", "prepare", "reserve"]
 
+_log = structlog.get_logger("broker.sessions")
 
 _START = StreamPosition()
 
@@ -74,7 +76,7 @@ async def prepare(
     Raises:
         ClientError: 110 if the grant has expired; 112 where the client wants that rather than to start over.
     """
-    if grant.expire_at and grant.expire_at <= client.context.wall_clock():
+    if grant.expire_at and client.seconds_left(grant.expire_at) <= 0:
         raise codes.ClientError(codes.EXPIRED)
     sub.presence, sub.join_leave = grant.emit_presence, grant.emit_join_leave
     sub.recoverable = grant.recoverable
@@ -132,12 +134,11 @@ def commit(prepared: Prepared) -> SubscribeResult:
     """
     client, sub, grant, wanted = prepared.client, prepared.sub, prepared.grant, prepared.wanted
     local = sub.channel
-    if local is None:
-        raise codes.Disconnected(codes.INSUFFICIENT_STATE)  # its position was lost while it was being read
-    ttl = max(int(grant.expire_at - client.context.wall_clock()), 0) if grant.expire_at else 0
+    assert local is not None, "prepare opened it, and whoever closes it ends the client"
+    expires = grant.expire_at > 0 and sub.client_side_refresh
     result = SubscribeResult(
-        expires=bool(grant.expire_at) and sub.client_side_refresh,
-        ttl=ttl if sub.client_side_refresh else 0,
+        expires=expires,
+        ttl=max(client.seconds_left(grant.expire_at), 0) if expires else 0,
         data=grant.data,
         recoverable=sub.recoverable,
         positioned=sub.positioned,
@@ -151,6 +152,7 @@ def commit(prepared: Prepared) -> SubscribeResult:
         local.go_live(sub, position)
         sub.checked_at = trio.current_time()
     sub.committed = True
+    sub.settle()
     return result
 
 
@@ -181,8 +183,7 @@ def _merge(prepared: Prepared, result: SubscribeResult, collected: Sequence[Publ
         pubs = [pub for pub in pubs if wanted.filter.matches(pub.tags)]
     if prepared.grant.recovery_mode_cache:
         pubs = pubs[-1:]
-    else:
-        result.offset = wanted.since.offset  # the client advances by what it applies
+    result.offset = wanted.since.offset  # the client advances by what it applies
     if result.delta:
         pubs = recovery.with_patches(pubs, text=not client.wire.codec.binary)
         if pubs:
@@ -199,19 +200,30 @@ def _still_reserved(client: Client, channel: str, sub: ClientSubscription) -> No
 
 async def announce(client: Client, channel: str, sub: ClientSubscription) -> None:
     """After the answer: the others hear that this client joined, and so does it."""
-    if sub.join_leave and client.subs.get(channel) is sub:
+    if not sub.join_leave or client.subs.get(channel) is not sub:
+        return
+    sub.joined = True
+    try:
         await client.context.node.publish_join(channel, client.client_info(channel))
+    except EngineUnavailable as error:
+        _log.warning("nobody was told that a client joined", channel=channel, error=str(error))
 
 
 async def forget(client: Client, channel: str, sub: ClientSubscription) -> None:
-    """After `detach`: presence goes, the others hear that this client left."""
+    """After `detach`: presence goes, the others hear that this client left.
+
+    An engine that fails here fails nobody: entries of clients that are gone expire by themselves.
+    """
     node = client.context.node
-    if sub.presence:
-        await node.remove_presence(channel, client.client_id)
-    if sub.join_leave and sub.committed:
-        info = client.client_info()
-        info.chan_info = sub.info
-        await node.publish_leave(channel, info)
+    try:
+        if sub.presence:
+            await node.remove_presence(channel, client.client_id)
+        if sub.joined:
+            info = client.client_info()
+            info.chan_info = sub.info
+            await node.publish_leave(channel, info)
+    except EngineUnavailable as error:
+        _log.warning("a client that left is still seen in a channel", channel=channel, error=str(error))
 
 
 async def abandon(client: Client, channel: str, sub: ClientSubscription) -> None:
@@ -219,5 +231,4 @@ async def abandon(client: Client, channel: str, sub: ClientSubscription) -> None
     if client.subs.get(channel) is sub:
         del client.subs[channel]
     client.detach(sub)
-    if sub.presence:
-        await client.context.node.remove_presence(channel, client.client_id)
+    await forget(client, channel, sub)

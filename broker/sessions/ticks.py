@@ -52,7 +52,8 @@ async def _refresh_presence(client: Client, channel: str, sub: ClientSubscriptio
 
 async def _check_position(client: Client, channel: str, sub: ClientSubscription) -> None:
     now = trio.current_time()
-    if now - sub.checked_at < client.context.rules.client.channel_position_check_delay:
+    delay = client.context.rules.client.channel_position_check_delay
+    if delay <= 0 or now - sub.checked_at < delay:
         return
     local = sub.channel
     if local is None or sub.group is None or local.top is None:
