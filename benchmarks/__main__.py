@@ -81,7 +81,7 @@ def main(arguments: list[str]) -> int:
         shapes = list(SHAPES.values()) if "all" in options.shape else [SHAPES[name] for name in options.shape]
         plans = [(shape, _settings(shape, options), _servers(shape, options)) for shape in shapes]
         about = _about(options)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         parse.error(str(error))
     _introduce(about, cores, console)
     raise_file_limit()
