@@ -18,7 +18,7 @@ from msgspec import Raw, Struct
 from broker.api.messages import ApiError, BatchCommand, BatchRequest, PublishRequest
 from broker.api.methods import BAD_REQUEST, INTERNAL, NOT_FOUND, Api, NotEncodable, error_body
 from broker.api.options import HttpApiOptions
-from broker.http1 import Request, response
+from broker.http1 import Head, Request, response
 
 __all__ = ["HttpApi"]
 
@@ -78,9 +78,7 @@ class HttpApi:
     # ---- one method per path --------------------------------------------------------------------------------------
 
     async def handle(self, method: str, request: Request) -> bytes:
-        """Answer one call; `method` is one of `methods`."""
-        if (refused := self._refused(request)) is not None:
-            return refused
+        """Answer one call that `refuse` let in; `method` is one of `methods`."""
         started = perf_counter()
         try:
             if method == "batch":
@@ -135,21 +133,35 @@ class HttpApi:
 
     async def handle_legacy(self, request: Request) -> bytes:
         """`POST /api`: one or many commands `{"id", "method", "params"}`, or `{"channel", "data"}` to publish."""
-        if (refused := self._refused(request)) is not None:
-            return refused
         try:
             texts = _split(request.body)
-            commands = [(text, self._legacy(text)) for text in texts]
+            commands = [(text, command, self._method(command)) for text, command in map(self._read_legacy, texts)]
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
             commands = []
         if not commands:
             return response(400, b"Bad Request", content_type="text/plain; charset=utf-8")
-        replies = [_encode(await self._legacy_reply(text, command)) for text, command in commands]
+        replies = [_encode(await self._legacy_reply(*command)) for command in commands]
         return response(200, b"\n".join(replies))
 
-    async def _legacy_reply(self, text: bytes, command: _LegacyCommand) -> dict[str, Any]:
+    def _read_legacy(self, text: bytes) -> tuple[bytes, _LegacyCommand]:
+        return text, self._legacy(text)
+
+    def _method(self, command: _LegacyCommand) -> str:
+        """A method by name in any case, by its old number, or `publish`.
+
+        Raises:
+            ValueError: no method has ever had this name; an unknown number is an error of its own command only.
+        """
+        name = command.method
+        if isinstance(name, int):
+            return _LEGACY_NUMBERS.get(name, "")
+        name = (name or "publish").lower()
+        if name not in self._decoders:
+            raise ValueError(name)
+        return name
+
+    async def _legacy_reply(self, text: bytes, command: _LegacyCommand, method: str) -> dict[str, Any]:
         reply: dict[str, Any] = {"id": command.id} if command.id else {}
-        method = _method(command.method)
         if method not in self._decoders:
             return reply | error_body(ApiError(*NOT_FOUND))
         params = bytes(command.params)
@@ -168,17 +180,18 @@ class HttpApi:
 
     # ---- keys -----------------------------------------------------------------------------------------------------
 
-    def _refused(self, request: Request) -> bytes | None:
-        if self._insecure or self._authorized(request):
+    def refuse(self, head: Head) -> bytes | None:
+        """401 for a request without the key."""
+        if self._insecure or self._authorized(head):
             return None
-        return response(401)
+        return response(401, close=True)
 
-    def _authorized(self, request: Request) -> bool:
+    def _authorized(self, head: Head) -> bool:
         """`X-API-Key`, else `Authorization: apikey KEY`, else `?api_key=`; compared in constant time."""
         if not self._key:
             _log.error("no http_api.key is set: every API call is refused")
             return False
-        headers = request.head.headers
+        headers = head.headers
         given = headers.get(b"x-api-key", b"")
         if not given:
             parts = headers.get(b"authorization", b"").split()
@@ -186,18 +199,10 @@ class HttpApi:
                 given = parts[1]
         if given and hmac.compare_digest(given, self._key):
             return True
-        if not request.head.query:
+        if not head.query:
             return False
-        asked = parse_qs(request.head.query).get("api_key", [""])[0]
+        asked = parse_qs(head.query).get("api_key", [""])[0]
         return hmac.compare_digest(asked.encode(), self._key)
-
-
-def _method(name: str | int | None) -> str:
-    if name is None:
-        return "publish"
-    if isinstance(name, int):
-        return _LEGACY_NUMBERS.get(name, "")
-    return name.lower()
 
 
 def _split(body: bytes) -> list[bytes]:

@@ -12,7 +12,7 @@ import socket
 import ssl
 import stat
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final, final
 
 import attrs
@@ -198,6 +198,9 @@ class _Acceptor:
         """Accept nobody any more; the port is free."""
         if self._sock.fileno() >= 0:
             self._reader.drop(self._sock.fileno())
+            if self._sock.family == socket.AF_UNIX:
+                with suppress(FileNotFoundError):
+                    os.unlink(self._sock.getsockname())
             self._sock.close()
 
     def readable(self) -> None:

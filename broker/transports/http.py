@@ -106,6 +106,9 @@ class HttpMachine:
         if route is not None:
             if head.method not in route.methods:
                 raise HttpError(405, "method not allowed")
+            if route.refuse is not None and (refusal := route.refuse(head)) is not None:
+                self._answer_and_close(refusal)
+                return None
             return route
         if site.app is not None:
             self._timers.disarm(self)
