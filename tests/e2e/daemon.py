@@ -76,6 +76,7 @@ class Daemon:
         self.process: trio.Process | None = None
         self._args = args
         self._env = dict(env)
+        self._leaving = False
         self._allowed: list[re.Pattern[str]] = []
         self._log_ended = trio.Event()
         self._log_grew = trio.Event()
@@ -124,6 +125,7 @@ class Daemon:
 
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None
+        self._leaving = self._leaving or number in (signal.SIGTERM, signal.SIGINT)
         self.process.send_signal(number)
 
     async def wait_log(self, pattern: str) -> str:
@@ -165,7 +167,7 @@ class Daemon:
 
     async def settle(self) -> None:
         """Wait until clients, subscriptions and channels that the server counts are 0 again."""
-        if PEER or self.process is None or self.process.returncode is not None:
+        if PEER or self.process is None or self._leaving or self.process.poll() is not None:
             return
         with trio.fail_after(10):
             for what in ("clients", "subscriptions", "channels"):
@@ -188,7 +190,7 @@ class Daemon:
 
     async def _end(self, number: signal.Signals) -> None:
         assert self.process is not None
-        if self.process.poll() is None:
+        if self.process.poll() is None and not self._leaving:  # a second SIGTERM means: at once
             self.process.send_signal(number)
         with trio.move_on_after(STOP_SECONDS + 2):
             await self.process.wait()

@@ -179,7 +179,7 @@ async def test_the_older_form_with_a_method(daemon: Daemon) -> None:
 @pytest.mark.skipif(bool(PEER), reason="ours alone")
 async def test_the_shortest_form(daemon: Daemon) -> None:
     """`POST /api {"channel": …, "data": …}` publishes: the form of the first examples, which Centrifugo refuses."""
-    answer = await daemon.post("/api", {"channel": "chat:room", "data": {"short": True}})
+    answer = await daemon.post("/api", b'{"channel":"chat:room","data":{"short":true}}')
     assert answer.status == 200
     assert answer.json()["result"]["offset"] == 1
     assert await stored(daemon) == ['{"short":true}']

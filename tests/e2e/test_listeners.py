@@ -104,7 +104,6 @@ async def test_a_unix_socket(broker_process: StartBroker, tmp_path: Path) -> Non
     async with await trio.open_unix_socket(path) as stream:
         await stream.send_all(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert parse(b"".join([chunk async for chunk in stream])).status == 200
-    stream = await trio.open_unix_socket(path)
     async with await trio.open_unix_socket(path) as stream, trio.open_nursery() as nursery:
         websocket = await wrap_client_stream(nursery, stream, "x", "/connection/websocket")
         await websocket.send_message('{"id":1,"connect":{}}')

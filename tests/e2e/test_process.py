@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from tests.e2e.conftest import StartBroker
 from tests.e2e.daemon import BASE_CONFIG, PEER, Daemon, free_port, merged
@@ -28,7 +28,8 @@ INSECURE: dict[str, Any] = {"client": {"insecure": True}}
 @asynccontextmanager
 async def wire(daemon: Daemon, *commands: dict[str, Any]) -> AsyncIterator[WebSocketConnection]:
     """A bare WebSocket that has connected, and has the replies to `commands` behind it."""
-    async with open_websocket_url(daemon.websocket) as websocket:
+    async with await trio.open_tcp_stream("127.0.0.1", daemon.port) as stream, trio.open_nursery() as nursery:
+        websocket = await wrap_client_stream(nursery, stream, "127.0.0.1", "/connection/websocket")
         lines = [{"id": 1, "connect": {}}, *({"id": n, **command} for n, command in enumerate(commands, 2))]
         await websocket.send_message("\n".join(map(json.dumps, lines)))
         replies = 0
@@ -36,6 +37,7 @@ async def wire(daemon: Daemon, *commands: dict[str, Any]) -> AsyncIterator[WebSo
             while replies < len(lines):
                 replies += sum("id" in json.loads(line) for line in (await websocket.get_message()).split("\n"))
         yield websocket
+        await websocket.aclose()
 
 
 async def stalled(daemon: Daemon, channel: str) -> trio.SocketStream:
@@ -266,7 +268,7 @@ async def test_a_port_in_use(tmp_path: Path) -> None:
         ("{", ["config.json"]),
         ({"http_server": {"tls": {"enabled": True, "cert_pem": "/nowhere.pem"}}}, ["http_server.tls", "cert_pem"]),
         ({"http_server": {"tls": {"enabled": True}}}, ["http_server.tls"]),
-        ({"engine": {"type": "redis"}}, ["engine.type", "redis"]),
+        ({"engine": {"type": "redis"}}, ["engine.type", "Redis"]),
         ({"engine": {"type": "paper"}}, ["engine.type", "paper"]),
         ({"sse": {"enabled": True}}, ["sse.enabled"]),
         ({"grpc_api": {"enabled": True}}, ["grpc_api.enabled"]),
@@ -276,7 +278,7 @@ async def test_a_port_in_use(tmp_path: Path) -> None:
             {"channel": {"namespaces": [{"name": "chat", "channel_regex": "("}]}},
             ["namespaces", "chat", "channel_regex"],
         ),
-        ({"channel": {"namespaces": [{"name": "x"}]}}, ["namespaces", "x"]),
+        ({"channel": {"namespaces": [{"name": "x"}]}}, ["namespaces[0].name"]),
         ({"channel": {"namespaces": [{"name": "chat", "history_size": 1}]}}, ["chat", "history_ttl"]),
         ({"client": {"token": {"rsa_public_key": "no key"}}}, ["client.token.rsa_public_key"]),
         ({"pid_file": "/nowhere/broker.pid"}, ["pid_file", "/nowhere/broker.pid"]),
@@ -288,12 +290,15 @@ async def test_a_configuration_that_cannot_be(tmp_path: Path, config: dict[str, 
 
 @ours_alone
 async def test_every_bad_key_is_reported(tmp_path: Path) -> None:
-    refusal = await refused(
-        tmp_path,
-        {"client": {"ping_interval": "soon", "channel_limit": "many"}, "engine": {"type": "paper"}},
-    )
-    for key in ("client.ping_interval", "client.channel_limit", "engine.type"):
-        assert_clear(refusal, key)
+    shapes = {"client": {"ping_interval": "soon", "channel_limit": "many"}}
+    rules = {"engine": {"type": "paper"}, "channel": {"namespaces": [{"name": "chat", "history_size": 1}]}}
+    for config, keys in (
+        (shapes, ["client.ping_interval", "client.channel_limit"]),
+        (rules, ["engine.type", "channel.namespaces[chat].history_ttl"]),
+    ):
+        refusal = await refused(tmp_path, config)
+        for key in keys:
+            assert_clear(refusal, key)
 
 
 # ---- settings from outside the file
