@@ -17,9 +17,9 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Final, final
+from typing import Final, Protocol, final
 
 import attrs
 import structlog
@@ -33,8 +33,8 @@ from broker.channels import Channels
 from broker.config import Config, ConfigError
 from broker.engines import open_memory_engine
 from broker.http1 import Request, response
-from broker.hub import Node, open_node
-from broker.observe import Metrics, set_up_logs
+from broker.hub import Broker, Node, Presence, open_node
+from broker.observe import Metrics, Read, set_up_logs
 from broker.sessions import Context, Rules
 from broker.supervisor import Stopped, deadline_for_leaving, open_signals
 from broker.transports import (
@@ -67,6 +67,19 @@ class StartError(Exception):
 
 
 Clock = Callable[[], float]
+
+
+class Engine(Protocol):
+    """What an engine room opens: the two ports of the hub, made real."""
+
+    @property
+    def broker(self) -> Broker: ...
+
+    @property
+    def presence(self) -> Presence: ...
+
+
+OpenEngine = Callable[[random.Random], AbstractAsyncContextManager[Engine]]
 
 
 @final
@@ -114,6 +127,7 @@ async def open_server(
     *,
     wall_clock: Clock = time.time,  # noqa: TID251 (handed out from here)
     rng: random.Random | None = None,
+    engine: OpenEngine = open_memory_engine,
     listen: bool = True,
 ) -> AsyncIterator[Server]:
     """A whole server for as long as the block lives.
@@ -122,6 +136,7 @@ async def open_server(
         config: a checked configuration.
         wall_clock: Unix seconds, for tokens.
         rng: makes epochs and spreads timers; tests give a seeded one.
+        engine: opens the engine; tests give one that waits.
         listen: whether to bind the configured addresses; without, peers come in by `server.doors.take_in_stream`.
 
     Raises:
@@ -132,8 +147,8 @@ async def open_server(
     external, internal = _addresses(config)
     name = config.node.name or f"{platform.node()}_{external[1]}"
     async with (
-        open_memory_engine(rng) as engine,
-        open_node(name, engine.broker, engine.presence) as node,
+        engine(rng) as opened,
+        open_node(name, opened.broker, opened.presence) as node,
     ):
         context = Context(node, rules, PROTOCOL_VERSION, wall_clock, rng.random)
         sites = _sites(config, context, split=external != internal)
@@ -181,7 +196,7 @@ def _sites(config: Config, context: Context, *, split: bool) -> tuple[Site, Site
     if config.health.enabled:
         internal.routes[_path(config.health.handler_prefix)] = Route(_GET, _health(internal))
     if config.prometheus.enabled:
-        metrics = Metrics(node.counters, _gauges(node), PROTOCOL_VERSION, _insecure_flags(config))
+        metrics = Metrics(node.counters, lambda: _read(node), PROTOCOL_VERSION, _insecure_flags(config))
         internal.routes[_path(config.prometheus.handler_prefix)] = Route(_GET, _render(metrics))
     if config.dev.enabled:
         external.app = dev_page(_path(config.websocket.handler_prefix))
@@ -200,11 +215,11 @@ def _add_api(site: Site, config: Config, context: Context) -> None:
         async def handle(request: Request) -> bytes:
             return await http.handle(method, request)
 
-        return Route(_POST, handle, _API_BODY_LIMIT)
+        return Route(_POST, handle, _API_BODY_LIMIT, http.refuse)
 
     for method in http.methods:
         site.routes[f"{prefix.rstrip('/')}/{method}"] = route(method)
-    site.routes[prefix] = Route(_POST, http.handle_legacy, _API_BODY_LIMIT)
+    site.routes[prefix] = Route(_POST, http.handle_legacy, _API_BODY_LIMIT, http.refuse)
 
 
 def _health(site: Site) -> Callable[[Request], Awaitable[bytes]]:
@@ -223,18 +238,16 @@ def _render(metrics: Metrics) -> Callable[[Request], Awaitable[bytes]]:
     return handle
 
 
-def _gauges(node: Node) -> Callable[[], dict[str, float]]:
-    def gauges() -> dict[str, float]:
-        info = node.info()[0]
-        return {
-            "node_num_clients": info.num_clients,
-            "node_num_users": info.num_users,
-            "node_num_subscriptions": info.num_subs,
-            "node_num_channels": info.num_channels,
-            "node_num_nodes": 1,
-        }
-
-    return gauges
+def _read(node: Node) -> Read:
+    info = node.info()[0]
+    return Read(
+        nodes=len(node.info()),
+        clients=info.num_clients,
+        users=info.num_users,
+        subscriptions=info.num_subs,
+        channels=info.num_channels,
+        deliveries=node.deliveries,
+    )
 
 
 def _insecure_flags(config: Config) -> int:

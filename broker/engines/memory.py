@@ -186,7 +186,7 @@ def _read(stream: _Stream, since: StreamPosition | None, limit: int, reverse: bo
     if not pubs:
         return ()
     first = pubs[0].offset
-    count = len(pubs) if limit < 0 else limit
+    count = len(pubs) if limit < 0 else min(limit, len(pubs))
     if reverse:
         # `since` counts from the newest down; the element itself must still be there
         last = stream.top if since is None else since.offset - 1
@@ -194,7 +194,8 @@ def _read(stream: _Stream, since: StreamPosition | None, limit: int, reverse: bo
             return ()
         stop = max(last - first + 1, 0)
         return list(islice(reversed(pubs), len(pubs) - stop, len(pubs) - stop + min(count, stop)))
-    start = 0 if since is None else max(since.offset + 1 - first, 0)
+    # positions come from clients: one far above the top is just past the end
+    start = 0 if since is None else min(max(since.offset + 1 - first, 0), len(pubs))
     return list(islice(pubs, start, start + count))
 
 

@@ -199,6 +199,11 @@ class Node:
             )
         ]
 
+    @property
+    def deliveries(self) -> int:
+        """Pushes of channels handed to connections since the start."""
+        return self.counters.deliveries + sum(channel.deliveries for channel in self.registry.channels.values())
+
     def channels(self) -> dict[str, int]:
         """Channels that have subscribers on any node, with how many."""
         return {channel.name: channel.subscriptions for channel in self.registry.live_channels()}

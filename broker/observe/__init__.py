@@ -2,17 +2,18 @@
 
 from broker.observe.counters import COMMAND_BUCKETS, Counters, Durations
 from broker.observe.logs import set_up_logs
-from broker.observe.metrics import Gauges, Metrics
+from broker.observe.metrics import Metrics, Read, Reader
 from broker.observe.options import HealthOptions, LogOptions, PrometheusOptions
 
 __all__ = [
     "COMMAND_BUCKETS",
     "Counters",
     "Durations",
-    "Gauges",
     "HealthOptions",
     "LogOptions",
     "Metrics",
     "PrometheusOptions",
+    "Read",
+    "Reader",
     "set_up_logs",
 ]

@@ -48,16 +48,14 @@ class Counters:
         self.server_unsubscribes: defaultdict[int, int] = defaultdict(int)
         self.recovered: defaultdict[tuple[bool, bool], int] = defaultdict(int)  # by success, had publications
         self.accepted: defaultdict[tuple[str, bool, bool], int] = defaultdict(int)  # by transport, named, versioned
-        self.subscribed: defaultdict[bool, int] = defaultdict(int)  # by: client gave a name
+        self.subscribed = 0
         self.transport_received: defaultdict[str, int] = defaultdict(int)
         self.transport_received_bytes: defaultdict[str, int] = defaultdict(int)
         self.transport_closed: defaultdict[tuple[str, int], int] = defaultdict(int)
         self.ping_pong: defaultdict[str, Durations] = defaultdict(Durations)  # by transport
         self.api_commands: defaultdict[tuple[str, str], Durations] = defaultdict(Durations)  # by protocol, method
         self.api_errors: defaultdict[tuple[str, str, str], int] = defaultdict(int)  # by protocol, method, error
-        self.filtered = 0  # publications that a tags filter kept from a client
         self.deliveries = 0  # of channels that are gone; living ones count their own
         self.connection_limit = 0
         self.connection_crashes = 0
-        self.http_requests = 0
         self.http_refused: defaultdict[int, int] = defaultdict(int)  # by status: heads that were not HTTP enough

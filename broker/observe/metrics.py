@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import final
 
+import attrs
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
 from prometheus_client.core import (
     GaugeMetricFamily,
@@ -21,10 +22,23 @@ from prometheus_client.registry import Collector
 
 from broker.observe.counters import COMMAND_BUCKETS, Counters, Durations
 
-__all__ = ["Gauges", "Metrics"]
+__all__ = ["Metrics", "Read", "Reader"]
 
-Gauges = Callable[[], Mapping[str, float]]
-"""Reads `node_num_*` and inflight gauges from the registry: name without namespace to value."""
+
+@final
+@attrs.frozen
+class Read:
+    """What the structures themselves tell when they are asked. `deliveries`: pushes handed to connections so far."""
+
+    nodes: int
+    clients: int
+    users: int
+    subscriptions: int
+    channels: int
+    deliveries: int
+
+
+Reader = Callable[[], Read]
 
 _NS = ("channel_namespace",)  # always empty: Centrifugo fills it only in its PRO edition
 
@@ -35,9 +49,9 @@ class Metrics:
 
     content_type = "text/plain; version=0.0.4; charset=utf-8"
 
-    def __init__(self, counters: Counters, gauges: Gauges, version: str, insecure_flags: int) -> None:
+    def __init__(self, counters: Counters, read: Reader, version: str, insecure_flags: int) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_Collector(counters, gauges, version, insecure_flags))
+        self._registry.register(_Collector(counters, read, version, insecure_flags))
         for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
             self._registry.register(collector)
 
@@ -47,7 +61,7 @@ class Metrics:
 
 _OWN_NAMES = re.compile(
     rb"^(# (?:HELP|TYPE) )(centrifugo_\w+_"
-    rb"(?:count|errors|disconnects|unsubscribes|limit|recover|accepted|received|size|publications))_total ",
+    rb"(?:count|errors|disconnects|unsubscribes|limit|recover|accepted|received|sent|size))_total ",
     re.MULTILINE,
 )
 """The library writes `_total` into the header of every counter; Centrifugo's names of counters do not have it."""
@@ -55,24 +69,41 @@ _OWN_NAMES = re.compile(
 
 @final
 class _Collector(Collector):
-    def __init__(self, counters: Counters, gauges: Gauges, version: str, insecure_flags: int) -> None:
+    def __init__(self, counters: Counters, read: Reader, version: str, insecure_flags: int) -> None:
         self._counters = counters
-        self._gauges = gauges
+        self._read = read
         self._version = version
         self._insecure_flags = insecure_flags
 
     def collect(self) -> Iterator[Metric]:
         c = self._counters
-        for name, value in self._gauges().items():
-            yield GaugeMetricFamily(f"centrifugo_{name}", name.replace("_", " "), value)
+        read = self._read()
+        yield _gauge("node_num_nodes", "Nodes of the cluster.", (), {(): read.nodes})
+        yield _gauge("node_num_clients", "Connected clients.", (), {(): read.clients})
+        yield _gauge("node_num_users", "Connected users.", (), {(): read.users})
+        yield _gauge("node_num_subscriptions", "Subscriptions.", (), {(): read.subscriptions})
+        yield _gauge("node_num_channels", "Channels with subscribers.", (), {(): read.channels})
+        yield _gauge(
+            "client_connections_inflight",
+            "Connected clients.",
+            ("transport", "accept_protocol", "client_name", "client_version"),
+            {("websocket", "", "", ""): read.clients},
+        )
+        yield _gauge(
+            "client_subscriptions_inflight", "Subscriptions.", ("client_name", *_NS), {("", ""): read.subscriptions}
+        )
         yield _gauge("node_build", "Version of the node.", ("version",), {(self._version,): 1.0})
         yield _gauge("insecure_flags", "Insecure options that are on.", (), {(): float(self._insecure_flags)})
         yield _by_type("node_messages_sent_count", "Messages sent by this node to the engine.", c.sent)
         yield _by_type("node_messages_received_count", "Messages received from the engine.", c.received)
         yield _count("node_action_count", "Actions.", ("action", *_NS), {(k, ""): v for k, v in c.actions.items()})
         yield _count("node_client_connection_limit", "Connections refused by a limit.", (), {(): c.connection_limit})
-        yield _count("node_tags_filter_dropped_publications", "Filtered publications.", _NS, {("",): c.filtered})
-        yield _count("node_deliveries_count", "Publications handed to connections.", (), {(): c.deliveries})
+        yield _count(
+            "transport_messages_sent",
+            "Pushes of channels handed to connections.",
+            ("transport", "frame_type", *_NS),
+            {("websocket", "push", ""): read.deliveries},
+        )
         yield _count(
             "node_connection_crashes_count", "Connections ended by an error of ours.", (), {(): c.connection_crashes}
         )
@@ -125,7 +156,7 @@ class _Collector(Collector):
             "client_subscriptions_accepted",
             "Accepted subscriptions.",
             ("client_name", *_NS),
-            {(_registered("named", named), ""): n for named, n in c.subscribed.items()},
+            {("", ""): c.subscribed},
         )
         yield _count(
             "transport_messages_received",

@@ -12,7 +12,6 @@ __all__ = ["delimited", "flag", "message", "number", "raw", "read_varint", "text
 
 _SHORT: Final = [bytes((n,)) if n < 128 else bytes((n & 127 | 128, n >> 7)) for n in range(1024)]
 """The varints of most lengths."""
-_SHIFTS: Final = range(7, 70, 7)
 
 
 def varint(value: int) -> bytes:
@@ -34,16 +33,18 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
         IndexError: it is cut short.
         ValueError: it is longer than ten bytes.
     """
-    byte = data[at]
-    if byte < 128:
-        return byte, at + 1
-    value = byte & 127
-    for shift in _SHIFTS:
-        at += 1
+    first = data[at]
+    if first < 128:
+        return first, at + 1
+    second = data[at + 1]
+    if second < 128:
+        return second << 7 | first & 127, at + 2
+    value = (second & 127) << 7 | first & 127
+    for at, shift in zip(range(at + 2, at + 10), range(14, 70, 7), strict=True):
         byte = data[at]
-        if byte < 128:
-            return byte << shift | value, at + 1
         value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at + 1
     raise ValueError("a varint without end")
 
 

@@ -100,7 +100,7 @@ async def prepare(
         return Prepared(client, channel, sub, grant, wanted, None, None)
     top, read = await _read(client, channel, sub, grant, wanted)
     _still_reserved(client, channel, sub)
-    if read is not None and not read.recovered and wanted.reject_unrecovered:
+    if read is not None and not read.recovered and wanted.reject_unrecovered and not grant.recovery_mode_cache:
         raise codes.ClientError(codes.UNRECOVERABLE_POSITION)
     return Prepared(client, channel, sub, grant, wanted, top, read)
 
@@ -152,6 +152,7 @@ def commit(prepared: Prepared) -> SubscribeResult:
         local.go_live(sub, position)
         sub.checked_at = trio.current_time()
     sub.committed = True
+    client.context.node.counters.subscribed += 1
     sub.settle()
     return result
 

@@ -161,6 +161,7 @@ class WebSocketMachine:
             return
         if not self._goodbye:
             self._goodbye = close_frame(why.code, why.reason)
+            self.session.context.node.counters.transport_closed[self.transport, why.code] += 1
         self._connection.end()
 
     def hang_up(self) -> None:
