@@ -118,6 +118,8 @@ async def test_history_pages_forward_and_reverse(open_engine: OpenEngine) -> Non
         assert await offsets(2, 3) == [4, 5]
         assert await offsets(-1, 7) == []
         assert await offsets(-1, 99) == []
+        assert await offsets(2**62, 2**63 - 1) == []
+        assert await offsets(2**62, 5) == [6, 7]
         assert await offsets(-1, reverse=True) == [7, 6, 5, 4, 3, 2, 1]
         assert await offsets(2, reverse=True) == [7, 6]
         assert await offsets(2, 4, reverse=True) == [3, 2]
