@@ -20,7 +20,9 @@ from trio.testing import memory_stream_pair
 from broker.app import Server, open_server
 from broker.auth import make_token
 from broker.config import Config, Sources, load
+from broker.engines import open_memory_engine
 from tests.support import protobuf
+from tests.support.slow_engine import Pace, slow_engine
 
 WALL = 1_700_000_000.0
 """Unix seconds at the start of every test."""
@@ -276,10 +278,18 @@ class WallClock:
 
 
 @asynccontextmanager
-async def open_house(options: Mapping[str, Any] | None = None, *, seed: int = 1) -> AsyncIterator[House]:
-    """A server with `options`; at the end its clients leave, and nothing of them may remain."""
+async def open_house(
+    options: Mapping[str, Any] | None = None, *, seed: int = 1, pace: Pace | None = None
+) -> AsyncIterator[House]:
+    """A server with `options`; at the end its clients leave, and nothing of them may remain.
+
+    With a `pace` its engine waits (slow_engine.py).
+    """
+    engine = open_memory_engine if pace is None else slow_engine(pace)
     async with (
-        open_server(configured(options), wall_clock=WallClock(), rng=random.Random(seed), listen=False) as server,
+        open_server(
+            configured(options), wall_clock=WallClock(), rng=random.Random(seed), engine=engine, listen=False
+        ) as server,
         trio.open_nursery() as nursery,
     ):
         house = House(server, nursery)
@@ -298,7 +308,8 @@ def assert_nothing_left(server: Server) -> None:
     assert node.registry.users == {}
     assert node.registry.channels == {}
     assert len(node.timers) == 0
-    assert node._presence._channels == {}  # type: ignore[attr-defined]
+    presence: Any = node._presence
+    assert getattr(presence, "inner", presence)._channels == {}
 
 
 INSECURE: dict[str, Any] = {"client": {"insecure": True}, "http_api": {"insecure": True}}
