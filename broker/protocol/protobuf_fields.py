@@ -39,12 +39,14 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
     second = data[at + 1]
     if second < 128:
         return second << 7 | first & 127, at + 2
-    value = (second & 127) << 7 | first & 127
-    for at, shift in zip(range(at + 2, at + 10), range(14, 70, 7), strict=True):
+    value, at, shift = (second & 127) << 7 | first & 127, at + 2, 14
+    while shift < 70:
         byte = data[at]
         value |= (byte & 127) << shift
+        at += 1
         if byte < 128:
-            return value, at + 1
+            return value, at
+        shift += 7
     raise ValueError("a varint without end")
 
 
