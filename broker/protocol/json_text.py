@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import force_setattr
 
 __all__ = ["BROKEN", "is_json", "reread"]
 
@@ -22,9 +23,13 @@ BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What reading something may raise that is not JSON, not UTF-8, or nested too deeply."""
 
 _check: Final = msgspec.json.Decoder(Raw).decode
-_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
-_MARKS: Final = "efabc"
-"""Hexadecimal digits that may stand in for the first one of lone surrogates; private characters come first."""
+_SURROGATE: Final = re.compile(
+    rb"\\(?<!\\\\)((?:\\\\)*+)u"
+    rb"([dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|([dD][89a-fA-F][0-9a-fA-F]{2}))"
+)
+"""An odd number of backslashes, and a surrogate pair, or a lone surrogate with its digits in the third group."""
+_MARKS: Final = [chr(code).encode() for code in range(0x80, 0xA0)]
+"""Control characters that nobody writes, as long as the `\\u` for which they stand in."""
 
 
 def is_json(data: bytes) -> bool:
@@ -35,9 +40,10 @@ def is_json(data: bytes) -> bool:
         try:
             _check(data)
         except msgspec.DecodeError:
-            if _SURROGATE.search(data) is None:
+            marked = _marked(data, _MARKS[0])
+            if marked is data:
                 return False
-            _check(_exchange(data, "d", _MARKS[0]))
+            _check(marked)
     except BROKEN:
         return False
     return True
@@ -46,41 +52,43 @@ def is_json(data: bytes) -> bool:
 def reread(text: bytes, decode: Callable[[bytes], T]) -> T:
     """Decode what `decode` has refused once, in case only lone surrogates were in its way.
 
-    Each of them gets another first digit, one that makes no other character of the text its double. Embedded values
-    get theirs back; in names and other members a lone surrogate becomes U+FFFD, as it does in Centrifugo.
+    Embedded values keep theirs, byte for byte; in names and other members a lone surrogate becomes U+FFFD, as it does
+    in Centrifugo.
 
     Raises:
         DecodeError, UnicodeDecodeError, RecursionError: the text is broken indeed.
     """
-    if _SURROGATE.search(text) is None:
+    text.decode()
+    mark = next((mark for mark in _MARKS if mark not in text), b"")
+    marked = _marked(text, mark)
+    if marked is text or not mark:
         raise msgspec.DecodeError("not JSON")
-    characters = text.decode()
-    for mark in _MARKS:
-        double = re.compile(rf"\\u{mark}[89a-f]|[\u{mark}800-\u{mark}fff]", re.IGNORECASE)
-        if double.search(characters) is None:
-            decoded: T = _restored(decode(_exchange(text, "d", mark)), mark)
-            return decoded
-    raise msgspec.DecodeError("lone surrogates beside doubles of every kind")
+    decoded: T = _restored(decode(marked), mark)
+    return decoded
 
 
-def _exchange(text: bytes, old: str, new: str) -> bytes:
-    """Give escapes `\\u<old>[8-f]..` another first digit, in the same case. Surrogate pairs are left alone."""
-    to = {b"u" + old.encode(): b"\\u" + new.encode(), b"u" + old.upper().encode(): b"\\u" + new.upper().encode()}
-    escape = rf"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]|(u[{old}{old.upper()}])(?=[89a-fA-F])|.)".encode()
-    return re.sub(escape, lambda found: to[found[1]] if found[1] else found[0], text, flags=re.DOTALL)
+def _marked(text: bytes, mark: bytes) -> bytes:
+    """`text` with `mark` in place of the `\\u` of lone surrogates; the same object if there are none."""
+
+    def exchange(found: re.Match[bytes]) -> bytes:
+        lone = found[3]
+        return found[0] if lone is None else found[1] + mark + lone
+
+    marked = _SURROGATE.sub(exchange, text)
+    return text if marked == text else marked
 
 
-def _restored(value: Any, mark: str) -> Any:
+def _restored(value: Any, mark: bytes) -> Any:
     """Lone surrogates back in embedded values, U+FFFD for them in texts."""
     if isinstance(value, Raw):
-        return Raw(_exchange(bytes(value), mark, "d"))
+        return Raw(bytes(value).replace(mark, b"\\u"))
     if isinstance(value, str):
-        return re.sub(rf"[\u{mark}800-\u{mark}fff]", "\N{REPLACEMENT CHARACTER}", value)
+        return re.sub(rf"{mark.decode()}.{{4}}", "\N{REPLACEMENT CHARACTER}", value)
     if isinstance(value, dict):
         return {_restored(name, mark): _restored(member, mark) for name, member in value.items()}
     if isinstance(value, list):
         return [_restored(member, mark) for member in value]
     if isinstance(value, Struct):
         for name in value.__struct_fields__:
-            setattr(value, name, _restored(getattr(value, name), mark))
+            force_setattr(value, name, _restored(getattr(value, name), mark))
     return value
