@@ -7,7 +7,7 @@ from broker.protocol.codec import Codec, MalformedFrame, NotJson
 from broker.protocol.deflate import Inflater
 from broker.protocol.handshake import Handshake, HandshakeError, accept_key, handshake, wants_protobuf
 from broker.protocol.json_codec import JsonCodec
-from broker.protocol.json_text import is_json
+from broker.protocol.json_text import BrokenJson, is_json, read_json
 from broker.protocol.messages import (
     ClientInfo,
     Command,
@@ -47,6 +47,7 @@ PROTOBUF: Final = ProtobufCodec()
 __all__ = [
     "JSON",
     "PROTOBUF",
+    "BrokenJson",
     "ClientInfo",
     "Close",
     "Codec",
@@ -86,5 +87,6 @@ __all__ = [
     "is_json",
     "payload",
     "pong_frame",
+    "read_json",
     "wants_protobuf",
 ]

@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from broker.protocol.codec import MalformedFrame, NotJson
 from broker.protocol.codes import Disconnect, Error, Unsubscribe
-from broker.protocol.json_text import BROKEN, is_json, reread
+from broker.protocol.json_text import BrokenJson, is_json, read_json
 from broker.protocol.messages import (
     ClientInfo,
     Command,
@@ -122,15 +122,9 @@ class JsonCodec:
 
 def _command(text: bytes) -> Command:
     try:
-        command = _decode(text)
-        if not text.isascii():
-            text.decode()
-        return command
-    except BROKEN:
-        try:
-            return reread(text, _decode)
-        except BROKEN:
-            raise MalformedFrame from None
+        return read_json(text, _decode)
+    except BrokenJson:
+        raise MalformedFrame from None
 
 
 def _lines(frame: bytes) -> Iterator[Command]:

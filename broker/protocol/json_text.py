@@ -15,13 +15,16 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import force_setattr
 
-__all__ = ["BROKEN", "is_json", "reread"]
+__all__ = ["BrokenJson", "is_json", "read_json"]
 
-T = TypeVar("T", bound=Struct)
+T = TypeVar("T")
 
-BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What reading something may raise that is not JSON, not UTF-8, or nested too deeply."""
 
+class BrokenJson(Exception):
+    """Not one JSON text in UTF-8, or nested too deeply, or not of the shape that was asked for."""
+
+
+_BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _check: Final = msgspec.json.Decoder(Raw).decode
 _SURROGATE: Final = re.compile(
     rb"\\(?<!\\\\)((?:\\\\)*+)u"
@@ -44,25 +47,39 @@ def is_json(data: bytes) -> bool:
             if marked is data:
                 return False
             _check(marked)
-    except BROKEN:
+    except _BROKEN:
         return False
     return True
 
 
-def reread(text: bytes, decode: Callable[[bytes], T]) -> T:
-    """Decode what `decode` has refused once, in case only lone surrogates were in its way.
+def read_json(text: bytes, decode: Callable[[bytes], T]) -> T:
+    """What `decode`, of a msgspec decoder, makes of a text.
 
-    Embedded values keep theirs, byte for byte; in names and other members a lone surrogate becomes U+FFFD, as it does
-    in Centrifugo.
+    Lone surrogates are let through: embedded values keep theirs, byte for byte; in names and other members they become
+    U+FFFD, as they do in Centrifugo.
 
     Raises:
-        DecodeError, UnicodeDecodeError, RecursionError: the text is broken indeed.
+        BrokenJson: it cannot be read.
     """
+    try:
+        decoded = decode(text)
+        if not text.isascii():
+            text.decode()
+        return decoded
+    except _BROKEN:
+        try:
+            return _reread(text, decode)
+        except _BROKEN as error:
+            raise BrokenJson(str(error)) from None
+
+
+def _reread(text: bytes, decode: Callable[[bytes], T]) -> T:
+    """A second chance, in case only lone surrogates were in the way."""
     text.decode()
     mark = next((mark for mark in _MARKS if mark not in text), b"")
     marked = _marked(text, mark)
     if marked is text or not mark:
-        raise msgspec.DecodeError("not JSON")
+        return decode(text)
     decoded: T = _restored(decode(marked), mark)
     return decoded
 
