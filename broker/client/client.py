@@ -145,7 +145,8 @@ class Client:
             yield subscription
         finally:
             del self._subscriptions[channel]
-            await self._unsubscribe(subscription)
+            with trio.move_on_after(self._options.patience, shield=True):
+                await self._unsubscribe(subscription)
 
     async def publish(self, channel: str, data: Any) -> None:
         """Publish `data`: bytes as they are, anything else as JSON. A JSON connection takes only JSON texts."""
