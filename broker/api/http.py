@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import hmac
 import json
+from collections.abc import Callable
 from time import perf_counter
-from typing import Any, Final, final
+from typing import Annotated, Any, Final, final
 from urllib.parse import parse_qs
 
 import msgspec
 import structlog
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
-from broker.api.messages import ApiError, BatchCommand, BatchRequest, PublishRequest
+from broker.api.messages import ApiError, BatchCommand, BatchRequest
 from broker.api.methods import BAD_REQUEST, INTERNAL, NOT_FOUND, Api, NotEncodable, error_body
 from broker.api.options import HttpApiOptions
 from broker.http1 import Head, Request, response
+from broker.protocol import BrokenJson, read_json
 
 __all__ = ["HttpApi"]
 
@@ -48,7 +50,7 @@ _EMPTY_RESULT = response(200, b'{"result":{}}')
 class _LegacyCommand(Struct):
     """One command of `POST /api`. Without `method` it is a publish, whose `params` may stand beside it."""
 
-    id: int = 0
+    id: Annotated[int, Meta(ge=0, le=2**32 - 1)] = 0
     method: str | int | None = None
     params: Raw = Raw()
 
@@ -66,7 +68,6 @@ class HttpApi:
         self._decoders: dict[str, msgspec.json.Decoder[Any]] = {
             name: msgspec.json.Decoder(kind) for name, (kind, _) in api.methods.items()
         }
-        self._publish = msgspec.json.Decoder(PublishRequest).decode
         self._batch = msgspec.json.Decoder(BatchRequest).decode
         self._legacy = msgspec.json.Decoder(_LegacyCommand).decode
 
@@ -94,8 +95,8 @@ class HttpApi:
     async def _answer(self, method: str, request: Request) -> bytes:
         decoder = self._decoders[method]
         try:
-            command = decoder.decode(request.body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            command = read_json(request.body, decoder.decode)
+        except BrokenJson:
             self._counters.api_errors["http", method, "unmarshal"] += 1
             return response(400, b"Bad Request", content_type="text/plain; charset=utf-8")
         try:
@@ -109,8 +110,8 @@ class HttpApi:
 
     async def _answer_batch(self, request: Request) -> bytes:
         try:
-            batch = self._batch(request.body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            batch = read_json(request.body, self._batch)
+        except BrokenJson:
             self._counters.api_errors["http", "batch", "unmarshal"] += 1
             return response(400, b"Bad Request", content_type="text/plain; charset=utf-8")
         # `parallel` only allows what an engine that waits could use; one after another is always right
@@ -136,15 +137,15 @@ class HttpApi:
         try:
             texts = _split(request.body)
             commands = [(text, command, self._method(command)) for text, command in map(self._read_legacy, texts)]
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
+        except (BrokenJson, RecursionError, ValueError):
             commands = []
-        if not commands:
+        if not commands or not all(self._names_a_method(command) for _, command in commands):
             return response(400, b"Bad Request", content_type="text/plain; charset=utf-8")
         replies = [_encode(await self._legacy_reply(*command)) for command in commands]
         return response(200, b"\n".join(replies))
 
     def _read_legacy(self, text: bytes) -> tuple[bytes, _LegacyCommand]:
-        return text, self._legacy(text)
+        return text, read_json(text, self._legacy)
 
     def _method(self, command: _LegacyCommand) -> str:
         """A method by name in any case, by its old number, or `publish`.
@@ -160,16 +161,20 @@ class HttpApi:
             raise ValueError(name)
         return name
 
+    def _names_a_method(self, command: _LegacyCommand) -> bool:
+        """Numbers may name methods of other editions, which are answered with an error; a name has to be known."""
+        return not isinstance(command.method, str) or command.method.lower() in self._decode
+
     async def _legacy_reply(self, text: bytes, command: _LegacyCommand, method: str) -> dict[str, Any]:
         reply: dict[str, Any] = {"id": command.id} if command.id else {}
-        if method not in self._decoders:
+        if method not in self._decode:
             return reply | error_body(ApiError(*NOT_FOUND))
         params = bytes(command.params)
         if not params:
             params = text if command.method is None else b"{}"
         try:
-            request = self._decoders[method].decode(params)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            request = read_json(params, self._decoders[method].decode)
+        except BrokenJson:
             return reply | error_body(ApiError(*BAD_REQUEST))
         try:
             return reply | {"result": await self._api.call("http", method, request)}

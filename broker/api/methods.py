@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, final
 
 import attrs
-import msgspec
 import structlog
 from msgspec import Raw, Struct
 
@@ -31,7 +30,7 @@ from broker.hub import (
     UnsubscribeUser,
     publish_options,
 )
-from broker.protocol import ClientInfo, Publication, StreamPosition, codes
+from broker.protocol import ClientInfo, Publication, StreamPosition, codes, is_json
 from broker.sessions import Context
 
 __all__ = ["Api", "NotEncodable", "client_info", "error_body"]
@@ -50,9 +49,6 @@ Result = dict[str, Any]
 
 class NotEncodable(Exception):
     """A result holds a payload that is not JSON."""
-
-
-_is_json = msgspec.json.Decoder(Raw).decode
 
 
 @final
@@ -99,18 +95,19 @@ class Api:
         resolved = self._resolve(channel)
         if resolved.kind != Kind.STREAM:
             raise ApiError(*BAD_REQUEST)
-        return await self._publish(channel, resolved, request)
+        return await self._publish(channel, resolved, request, _publication_data(request))
 
     async def broadcast(self, request: m.BroadcastRequest) -> Result:
         """One publication to many channels; each answers for itself."""
         if not request.channels:
             raise ApiError(*BAD_REQUEST)
+        data = _publication_data(request)
         responses: list[Result] = []
         for channel in request.channels:
             try:
                 if not channel:
                     raise ApiError(*BAD_REQUEST)
-                responses.append({"result": await self._publish(channel, self._resolve(channel), request)})
+                responses.append({"result": await self._publish(channel, self._resolve(channel), request, data)})
             except ApiError as error:
                 responses.append(error_body(error))
             except EngineUnavailable:
@@ -118,18 +115,16 @@ class Api:
         return {"responses": responses}
 
     async def _publish(
-        self, channel: str, resolved: Resolved, request: m.PublishRequest | m.BroadcastRequest
+        self,
+        channel: str,
+        resolved: Resolved,
+        request: m.PublishRequest | m.BroadcastRequest,
+        payload: tuple[bytes, bool],
     ) -> Result:
         options = resolved.options
-        is_json: bool | None
-        if request.b64data:
-            data, is_json = _base64(request.b64data), None
-        else:
-            data, is_json = bytes(request.data), True
-        if not acceptable(data, options.publication_data_format, bool(is_json)):
+        data, known_json = payload
+        if not acceptable(data, options.publication_data_format, known_json):
             raise ApiError(*BAD_REQUEST)
-        if not data:
-            is_json = None
         how = publish_options(
             0 if request.skip_history else options.history_size,
             options.history_ttl,
@@ -143,7 +138,8 @@ class Api:
                 version=request.version or 0,
                 version_epoch=request.version_epoch or "",
             )
-        result = await self._node.publish(channel, Publication(data, tags=request.tags or None, is_json=is_json), how)
+        pub = Publication(data, tags=request.tags or None, is_json=known_json or None)
+        result = await self._node.publish(channel, pub, how)
         position = result.position
         return {"offset": position.offset, "epoch": position.epoch} if position.offset else {}
 
@@ -165,7 +161,7 @@ class Api:
                 push_join_leave=_overridden(over.force_push_join_leave, options.force_push_join_leave),
                 positioned=_overridden(over.force_positioning, options.force_positioning),
                 recoverable=_overridden(over.force_recovery, options.force_recovery),
-                expire_at=request.expire_at or 0,
+                expire_at=max(request.expire_at or 0, 0),
                 info=_base64(request.b64info) if request.b64info else bytes(request.info),
                 data=_base64(request.b64data) if request.b64data else bytes(request.data),
                 recover_since=StreamPosition(since.offset or 0, since.epoch or "") if since is not None else None,
@@ -190,7 +186,7 @@ class Api:
 
     async def refresh(self, request: m.RefreshRequest) -> Result:
         await self._node.control(
-            RefreshUser(_target(request), bool(request.expired), request.expire_at or 0, bytes(request.info))
+            RefreshUser(_target(request), bool(request.expired), max(request.expire_at or 0, 0), bytes(request.info))
         )
         return {}
 
@@ -304,12 +300,8 @@ def client_info(info: ClientInfo) -> Result:
 
 
 def _json(data: bytes, *, known: bool = False) -> Raw:
-    if not known:
-        try:
-            _is_json(data)
-            data.decode()
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise NotEncodable from None
+    if not known and not is_json(data):
+        raise NotEncodable
     return Raw(data)
 
 
@@ -324,6 +316,14 @@ def _publication(pub: Publication) -> Result:
     if pub.tags:
         out["tags"] = pub.tags
     return out
+
+
+def _publication_data(request: m.PublishRequest | m.BroadcastRequest) -> tuple[bytes, bool]:
+    """The payload, and whether it is known to be JSON."""
+    if request.b64data:
+        return _base64(request.b64data), False
+    data = bytes(request.data)
+    return data, bool(data)
 
 
 def _target(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import msgspec
+from broker.protocol import is_json
 
 __all__ = ["acceptable"]
-
-_decoder = msgspec.json.Decoder(msgspec.Raw)
 
 
 def acceptable(data: bytes, fmt: str, known_json: bool) -> bool:
@@ -21,17 +19,7 @@ def acceptable(data: bytes, fmt: str, known_json: bool) -> bool:
     if not data:
         return False
     if fmt == "json":
-        return known_json or _is_json(data)
+        return known_json or is_json(data)
     if fmt == "json_object":
-        return data.lstrip(b" \t\n\r").startswith(b"{") and (known_json or _is_json(data))
-    return True
-
-
-def _is_json(data: bytes) -> bool:
-    try:
-        if not data.isascii():
-            data.decode()  # the decoder does not look into strings
-        _decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
+        return data.lstrip(b" \t\n\r").startswith(b"{") and (known_json or is_json(data))
     return True
