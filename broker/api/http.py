@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Callable
 from time import perf_counter
 from typing import Annotated, Any, Final, final
 from urllib.parse import parse_qs
@@ -139,7 +138,7 @@ class HttpApi:
             commands = [(text, command, self._method(command)) for text, command in map(self._read_legacy, texts)]
         except (BrokenJson, RecursionError, ValueError):
             commands = []
-        if not commands or not all(self._names_a_method(command) for _, command in commands):
+        if not commands:
             return response(400, b"Bad Request", content_type="text/plain; charset=utf-8")
         replies = [_encode(await self._legacy_reply(*command)) for command in commands]
         return response(200, b"\n".join(replies))
@@ -161,13 +160,9 @@ class HttpApi:
             raise ValueError(name)
         return name
 
-    def _names_a_method(self, command: _LegacyCommand) -> bool:
-        """Numbers may name methods of other editions, which are answered with an error; a name has to be known."""
-        return not isinstance(command.method, str) or command.method.lower() in self._decode
-
     async def _legacy_reply(self, text: bytes, command: _LegacyCommand, method: str) -> dict[str, Any]:
         reply: dict[str, Any] = {"id": command.id} if command.id else {}
-        if method not in self._decode:
+        if method not in self._decoders:
             return reply | error_body(ApiError(*NOT_FOUND))
         params = bytes(command.params)
         if not params:

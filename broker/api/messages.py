@@ -5,7 +5,9 @@ Facts: https://centrifugal.dev/docs/server/server_api.
 
 from __future__ import annotations
 
-from msgspec import Raw, Struct, field
+from typing import Annotated
+
+from msgspec import Meta, Raw, Struct, field
 
 __all__ = [
     "ApiError",
@@ -35,10 +37,14 @@ class ApiError(Exception):
 
 
 Text = str | None
+Unsigned = Annotated[int, Meta(ge=0, le=2**63 - 1)] | None
+"""64 bits without sign, one bit less here: no offset or version gets that far, and engines count in signed numbers."""
+UnixTime = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None
+Limit = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None
 
 
 class StreamPosition(Struct):
-    offset: int | None = 0
+    offset: Unsigned = 0
     epoch: Text = ""
 
 
@@ -56,7 +62,7 @@ class PublishRequest(Struct):
     tags: dict[str, str] | None = None
     idempotency_key: Text = ""
     delta: bool | None = False
-    version: int | None = 0
+    version: Unsigned = 0
     version_epoch: Text = ""
 
 
@@ -68,7 +74,7 @@ class BroadcastRequest(Struct):
     tags: dict[str, str] | None = None
     idempotency_key: Text = ""
     delta: bool | None = False
-    version: int | None = 0
+    version: Unsigned = 0
     version_epoch: Text = ""
 
 
@@ -83,7 +89,7 @@ class SubscribeOverride(Struct):
 class SubscribeRequest(Struct):
     user: Text = ""
     channel: Text = ""
-    expire_at: int | None = 0
+    expire_at: UnixTime = 0
     info: Raw = Raw()
     b64info: Text = ""
     client: Text = ""
@@ -102,7 +108,7 @@ class UnsubscribeRequest(Struct):
 
 
 class DisconnectCode(Struct):
-    code: int | None = 0
+    code: Unsigned = 0
     reason: Text = ""
 
 
@@ -119,7 +125,7 @@ class RefreshRequest(Struct):
     client: Text = ""
     session: Text = ""
     expired: bool | None = False
-    expire_at: int | None = 0
+    expire_at: UnixTime = 0
     info: Raw = Raw()
 
 
@@ -131,7 +137,7 @@ class ChannelRequest(Struct):
 
 class HistoryRequest(Struct):
     channel: Text = ""
-    limit: int | None = 0
+    limit: Limit = 0
     since: StreamPosition | None = None
     reverse: bool | None = False
 

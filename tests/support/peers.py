@@ -313,6 +313,8 @@ def assert_nothing_left(server: Server) -> None:
 
 
 INSECURE: dict[str, Any] = {"client": {"insecure": True}, "http_api": {"insecure": True}}
+NO_PINGS: dict[str, Any] = {"ping_interval": "-1s", "pong_timeout": "-2s"}
+"""Options of `client`: for peers that say nothing for a while."""
 HISTORY: dict[str, Any] = {"history_size": 10, "history_ttl": "60s", "force_recovery": True}
 
 
