@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from broker.channels import Kind, PublishBy, acceptable, publish_decided_by
 from broker.hub import publish_options
-from broker.protocol import Publication, PublishRequest, codes, payload
+from broker.protocol import Publication, PublishRequest, codes
 from broker.sessions.client import Client
 
 __all__ = ["publish"]
@@ -22,11 +22,8 @@ async def publish(client: Client, id: int, request: PublishRequest) -> None:
     options = resolved.options
     if resolved.kind != Kind.STREAM:
         raise codes.ClientError(codes.BAD_REQUEST)
-    if client.wire.codec.binary:
-        data, is_json = bytes(request.data), None
-    else:
-        data = payload(request.data)
-        is_json = True if data else None
+    data = bytes(request.data)
+    is_json = True if data and not client.wire.codec.binary else None
     if not acceptable(data, options.publication_data_format, bool(is_json)):
         raise codes.ClientError(codes.BAD_REQUEST)
     by = publish_decided_by(
