@@ -89,8 +89,8 @@ class ClientSubscription(Subscription):
 class Client:
     """One connected client. `subs` holds subscriptions and reservations by channel.
 
-    Times are Trio's clock, `math.inf` for never; `expire_at` is in Unix seconds, 0 for never. `slot` belongs to
-    the timer wheel.
+    Times are Trio's clock, `math.inf` for never; `expire_at` is in Unix seconds, 0 for never. `pings` counts those
+    that wait for their pong, `pinged_at` is when the last one was sent. `slot` belongs to the timer wheel.
     """
 
     __slots__ = (
@@ -106,6 +106,7 @@ class Client:
         "outbox",
         "peer",
         "pinged_at",
+        "pings",
         "session_id",
         "slot",
         "status",
@@ -126,6 +127,7 @@ class Client:
         self.expire_at = 0
         self.client_side_refresh = True
         self.expires = self.next_ping = self.next_pong = self.next_tick = math.inf
+        self.pings = 0
         self.pinged_at = 0.0
         self.slot: int | None = None
 

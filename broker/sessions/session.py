@@ -134,16 +134,16 @@ class Session(Client):
             self.peer.hang_up()
 
     def _pong(self) -> None:
-        if self.status is not Status.CONNECTED or not self.pinged_at:
+        if self.status is not Status.CONNECTED or not self.pings:
             raise codes.Disconnected(codes.BAD_PROTOCOL)  # nobody asked
         self.ponged()
 
     def ponged(self) -> None:
         """A ping was answered: by a pong command, or by the transport's own pong."""
-        if self.pinged_at:
+        if self.pings:  # several of them, where what the client sends was not read for a while
+            self.pings -= 1
             took = trio.current_time() - self.pinged_at
             self.context.node.counters.ping_pong[self.peer.transport].add(took)
-        self.pinged_at = 0.0
         self.next_pong = math.inf
 
     # ---- timers ---------------------------------------------------------------------------------------------------
@@ -174,10 +174,11 @@ class Session(Client):
         client = self.context.rules.client
         self.outbox.offer(self.wire.native_ping if native else self.wire.ping)
         self.next_ping = now + connect.ping_interval(client, native)
+        self.pings += 1
+        self.pinged_at = now
         timeout = connect.pong_timeout(client, native)
         if timeout:
-            self.pinged_at = now
-            self.next_pong = now + timeout
+            self.next_pong = min(self.next_pong, now + timeout)  # a new ping gives no more time for the old one
 
     # ---- what the server does to it -------------------------------------------------------------------------------
 
