@@ -42,7 +42,7 @@ class Event:
     `number` counts the events of a channel; `base` is the publication that a patch starts from.
     """
 
-    __slots__ = ("base", "epoch", "join", "leave", "number", "pub")
+    __slots__ = ("_patches", "base", "epoch", "join", "leave", "number", "pub")
 
     def __init__(
         self,
@@ -60,6 +60,19 @@ class Event:
         self.base = base
         self.join = join
         self.leave = leave
+        self._patches: dict[bool, Publication] | None = None
+
+    def patched(self, effort: fossil.Effort, *, text: bool) -> Publication:
+        """The publication as a patch to its base, if that is shorter; made once for all groups."""
+        assert self.pub is not None
+        assert self.base is not None
+        text = text and not self.pub.data.isascii()  # ASCII can be cut anywhere
+        if self._patches is None:
+            self._patches = {}
+        made = self._patches.get(text)
+        if made is None:
+            made = self._patches[text] = patched(self.base, self.pub, effort, text=text)
+        return made
 
 
 def _ended(_: bytes) -> None:
@@ -112,11 +125,12 @@ def encode(channel: str, key: GroupKey, events: Sequence[Event]) -> bytes:
             if event.pub is not None
         ]
     else:
-        units = [unit for event in events if (unit := _encode_one(channel, key, event)) is not None]
+        effort = fossil.Effort()  # for the whole round: nobody else gets a turn before its end
+        units = [unit for event in events if (unit := _encode_one(channel, key, event, effort)) is not None]
     return key.wire.pack(units) if units else b""
 
 
-def _encode_one(channel: str, key: GroupKey, event: Event) -> bytes | None:
+def _encode_one(channel: str, key: GroupKey, event: Event, effort: fossil.Effort) -> bytes | None:
     codec = key.wire.codec
     pub = event.pub
     if pub is None:
@@ -132,13 +146,14 @@ def _encode_one(channel: str, key: GroupKey, event: Event) -> bytes | None:
         return codec.push_publication(channel, pub, epoch=event.epoch if pub.offset == 1 else "")
     # Filters do not apply to delta subscriptions: dropping one publication would break the chain of patches.
     if key.delta is DeltaMode.PATCHES and event.base is not None:
-        pub = patched(event.base, pub, text=not codec.binary)
+        pub = event.patched(effort, text=not codec.binary)
     return codec.push_publication(channel, pub, escaped=True)
 
 
-def patched(base: Publication, pub: Publication, *, text: bool) -> Publication:
-    """`pub` as a patch to `base`, or `pub` itself where a patch would not be shorter."""
-    patch = fossil.create_text(base.data, pub.data) if text else fossil.create(base.data, pub.data)
+def patched(base: Publication, pub: Publication, effort: fossil.Effort, *, text: bool) -> Publication:
+    """`pub` as a patch to `base`, or `pub` itself where a patch would not be shorter, or is not worth the effort."""
+    make = fossil.create_text if text else fossil.create
+    patch = make(base.data, pub.data, effort)
     if patch is None or len(patch) >= len(pub.data):
         return pub
-    return Publication(data=patch, info=pub.info, offset=pub.offset, tags=pub.tags, delta=True, is_json=pub.is_json)
+    return Publication(data=patch, info=pub.info, offset=pub.offset, tags=pub.tags, delta=True)

@@ -11,7 +11,7 @@ from typing import final
 import attrs
 
 from broker.hub import HistoryPage, patched
-from broker.protocol import Filter, Publication, StreamPosition
+from broker.protocol import Filter, Publication, StreamPosition, fossil
 
 __all__ = ["Gap", "Recovered", "merge", "recover_cache", "recover_stream", "with_patches"]
 
@@ -85,8 +85,9 @@ def _offset(pub: Publication) -> int:
 def with_patches(pubs: Sequence[Publication], *, text: bool) -> list[Publication]:
     """The first in full, each next one as a patch to its predecessor where that is shorter."""
     out: list[Publication] = []
+    effort = fossil.Effort()  # for all of them: the answer is made without a pause
     before: Publication | None = None
     for pub in pubs:
-        out.append(pub if before is None else patched(before, pub, text=text))
+        out.append(pub if before is None else patched(before, pub, effort, text=text))
         before = pub
     return out
