@@ -26,12 +26,11 @@ class Stopped(Exception):
 class Signals:
     """Waits for the operating system: SIGINT and SIGTERM end the server, SIGHUP reloads it.
 
-    `stopping` is set at the first SIGINT or SIGTERM; a second one sets `hurry`.
+    `stopping` is set by SIGINT or SIGTERM. More of them change nothing: `make` and service managers send both.
     """
 
     def __init__(self) -> None:
         self.stopping = trio.Event()
-        self.hurry = trio.Event()
 
     async def watch(
         self, reload: Callable[[], Awaitable[None]], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -42,8 +41,6 @@ class Signals:
             async for number in received:
                 if number == signal.SIGHUP:
                     await reload()
-                elif self.stopping.is_set():
-                    self.hurry.set()
                 else:
                     self.stopping.set()
 
@@ -62,7 +59,7 @@ async def open_signals(reload: Callable[[], Awaitable[None]]) -> AsyncIterator[S
 
 @asynccontextmanager
 async def deadline_for_leaving(signals: Signals, seconds: float) -> AsyncIterator[None]:
-    """From the first stop signal on, the block has `seconds` to end, or until the second signal.
+    """From the first stop signal on, the block has `seconds` to end.
 
     Raises:
         Stopped: it had not ended by then; everything within was cancelled.
@@ -74,8 +71,7 @@ async def deadline_for_leaving(signals: Signals, seconds: float) -> AsyncIterato
         async def watch() -> None:
             nonlocal late
             await signals.stopping.wait()
-            with trio.move_on_after(seconds):
-                await signals.hurry.wait()
+            await trio.sleep(seconds)
             late = True
             scope.cancel()
 

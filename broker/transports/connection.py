@@ -57,7 +57,7 @@ class Connection:
     """A `Readable` for the reader, an `OutboxOwner` for the outbox. `busy` while a coroutine of `run_in_order` waits
     in its own task: reading is paused then."""
 
-    __slots__ = ("_counters", "_cut_off", "_ending", "busy", "link", "machine", "nursery", "outbox")
+    __slots__ = ("_counters", "_cut_off", "_ending", "_goodbye", "busy", "link", "machine", "nursery", "outbox")
 
     machine: Machine
 
@@ -69,6 +69,7 @@ class Connection:
         self.busy = False
         self._ending = False
         self._cut_off = False
+        self._goodbye: trio.CancelScope | None = None
 
     # ---- life -----------------------------------------------------------------------------------------------------
 
@@ -87,7 +88,7 @@ class Connection:
             self._ending = True
             self.nursery = None
             self.machine.ended()
-            with trio.CancelScope(shield=True):  # every wait within has a deadline of its own
+            with trio.CancelScope(shield=True) as self._goodbye:  # every wait within has a deadline of its own
                 await self._say_goodbye()
                 await self.link.aclose()
                 await self.machine.cleanup()
@@ -102,6 +103,12 @@ class Connection:
         """End without a word: the peer is gone, or does not read."""
         self._cut_off = True
         self.end()
+
+    def cut(self) -> None:
+        """End now, whatever is being said: the server has no more time."""
+        self.drop()
+        if self._goodbye is not None:
+            self._goodbye.cancel()
 
     async def _say_goodbye(self) -> None:
         self.link.stop()

@@ -165,6 +165,11 @@ class Doors:
         acceptor.resume()
         return acceptor
 
+    def cut(self) -> None:
+        """End every connection without another word."""
+        for connection in list(self.connections):
+            connection.cut()
+
     async def drain(self) -> None:
         """Tell everybody that the server ends; returns when the last connection is gone.
 
@@ -251,11 +256,15 @@ async def open_doors(
         acceptors = [doors.listen(each) for each in listening]
         nursery.start_soon(reader.run, name="reader")
         try:
-            yield doors
-        finally:
-            for acceptor in acceptors:
-                acceptor.stop()
-        for each in listening:
-            each.site.closing = True
-        await doors.drain()
+            try:
+                yield doors
+            finally:
+                for acceptor in acceptors:
+                    acceptor.stop()
+            for each in listening:
+                each.site.closing = True
+            await doors.drain()
+        except BaseException:
+            doors.cut()  # the time to leave is over, or never was
+            raise
         nursery.cancel_scope.cancel()
