@@ -6,8 +6,10 @@ runs for as long as events wait, takes all that piled up, and makes one send per
 ever delayed in order to be joined.
 
 A positioned subscription goes through three states, each with its own set, so that nothing falls between:
-collecting (it is being prepared; what is published meanwhile is noted), joining (its position is known; it
-takes part from the first event above it), live (in a group: position checks happen once per channel, here).
+collecting (it is being prepared; what is published meanwhile is noted), joining (its position is known, and the
+channel has not told that much, or not yet; it takes part from the first publication above it), live (in a group:
+position checks happen once per channel, here). An engine elsewhere may have read further than it has delivered: then
+publications come that a joining subscription knows already, and others do not.
 """
 
 from __future__ import annotations
@@ -39,15 +41,17 @@ Spawn = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
 class Channel:
     """The subscribers of one channel on this node.
 
-    `groups`: live subscriptions by what they are sent. `joining`: subscriptions with the position (or the number of
-    the last event) above which they take part. `collecting`: publications noted for those being prepared. `top`:
-    position of the last publication told, None until one was or a positioned subscription joined.
+    `groups`: live subscriptions by what they are sent. `joining`: subscriptions with the position and the number of
+    the event above which they take part. `collecting`: publications noted for those being prepared. `top`: position
+    of the last publication told, None until one was. `_unchained`: the last publication had no offset, so none can be
+    a patch to it.
     """
 
     __slots__ = (
         "_room",
         "_running",
         "_spawn",
+        "_unchained",
         "_waiting",
         "_waiting_bytes",
         "collecting",
@@ -76,6 +80,7 @@ class Channel:
         self._waiting_bytes = 0
         self._running = False
         self._room: trio.Event | None = None
+        self._unchained = False
 
     # ---- subscriptions come and go ------------------------------------------------------------------------------
 
@@ -94,20 +99,17 @@ class Channel:
         Without a position it takes part from the next event on.
         """
         del self.collecting[sub]
-        if not self._running:
-            if position is None or self.top == position:
-                self._enter(sub)
-                return
-            if self.top is None or not self._any_positioned():
-                self.top = position
-                self._enter(sub)
-                return
-        self.joining[sub] = (position, self.number)
+        if not self._running and (position is None or position == self.top):
+            self._enter(sub)
+        else:
+            self.joining[sub] = (position, self.number)
 
-    def _any_positioned(self) -> bool:
-        if self.joining:
-            return True
-        return any(sub.positioned for group in self.groups.values() for sub in group.members)
+    def position(self, sub: Subscription) -> StreamPosition | None:
+        """The position up to which `sub` knows everything, if it has one and went live."""
+        if sub.group is not None:
+            return self.top if sub.positioned else None
+        mark = self.joining.get(sub)
+        return mark[0] if mark is not None else None
 
     def _enter(self, sub: Subscription) -> None:
         group = self.groups.get(sub.key)
@@ -176,8 +178,8 @@ class Channel:
                     self._tell_few(event)
                 finally:
                     self._running = False
-                if self._waiting:
-                    self._start()
+                    if self._waiting:
+                        self._start()
                 return
             self._start()
         if self._waiting is None:
@@ -192,25 +194,14 @@ class Channel:
     # ---- fan-out ------------------------------------------------------------------------------------------------
 
     def _tell_few(self, event: Event) -> None:
-        events = self._checked([event])
-        if events:
-            for group, data in self._encoded(events):
-                for sub in tuple(group.members):
-                    sub.offer(data)
-                self.deliveries += len(group.members)
-                self._advance_delta(group, events)
+        for members, data in self._told(self._checked([event])):
+            for sub in members:
+                sub.offer(data)
 
     async def _pump(self) -> None:
         """Lives while events wait."""
         while self._waiting:
-            events = self._checked(self._take())
-            told: list[tuple[Group, list[Subscription], bytes]] = [
-                (group, list(group.members), data) for group, data in self._encoded(events)
-            ]
-            for group, _, _ in told:
-                self._advance_delta(group, events)
-            for _, members, data in told:
-                self.deliveries += len(members) * len(events)
+            for members, data in self._told(self._checked(self._take())):
                 for start in range(0, len(members), _CHUNK):
                     for sub in members[start : start + _CHUNK]:
                         sub.offer(data)
@@ -239,38 +230,44 @@ class Channel:
         return events
 
     def _checked(self, events: list[Event]) -> list[Event]:
-        """Check positions, once for the whole channel, and let joining subscriptions in where they belong."""
+        """Check positions, once for the whole channel, and let joining subscriptions in where they belong.
+
+        An event that changes who is told begins a round: what comes before it is told first, and the rest is put
+        back. Rare, so this is simple rather than quick.
+        """
         for at, event in enumerate(events):
             pub = event.pub
-            if self.joining:
-                # Subscriptions of this round's joiners must see only what is above their position: tell what came
-                # before them first, then let them in. Rare, so the round is simply split.
-                ready = [sub for sub, mark in self.joining.items() if _takes_part(mark, event)]
-                if ready and at:
-                    self._put_back(events[at:])
-                    return events[:at]
-                for sub in ready:
-                    position, _ = self.joining.pop(sub)
-                    if position is not None and pub is not None and pub.offset and self._gap(position, event):
-                        sub.subscriber.lost(self.name)
-                    else:
-                        self._enter(sub)
-            if pub is not None and pub.offset:
-                top = self.top
-                if top is not None and self._gap(top, event):
-                    if at:
-                        self._put_back(events[at:])
-                        return events[:at]
-                    self._lose_all_positioned()
-                self.top = StreamPosition(pub.offset, event.epoch)
+            ready = [sub for sub in self.joining if self._takes_part(sub, event)] if self.joining else ()
+            top = self.top
+            gap = top is not None and pub is not None and pub.offset > 0 and not _follows(top, event)
+            if at and (ready or gap):
+                self._put_back(events[at:])
+                return events[:at]
+            if gap:
+                self._lose_all_positioned()  # but not those who join with this event
+            for sub in ready:
+                position, _ = self.joining.pop(sub)
+                if position is None or _follows(position, event):
+                    self._enter(sub)
+                else:
+                    sub.subscriber.lost(self.name)
+            if pub is None:
+                continue
+            if not pub.offset:
+                self._unchained = True
+                continue
+            if event.base is not None and (self._unchained or top is None or event.base.offset != top.offset):
+                event.base = None  # not what subscribers got last: a patch to it would not apply
+            self.top = StreamPosition(pub.offset, event.epoch)
+            self._unchained = False
         return events
 
-    @staticmethod
-    def _gap(position: StreamPosition, event: Event) -> bool:
-        assert event.pub is not None
-        if position.epoch != event.epoch:
-            return bool(position.epoch)
-        return event.pub.offset > position.offset + 1
+    def _takes_part(self, sub: Subscription, event: Event) -> bool:
+        position, number = self.joining[sub]
+        if position is None:
+            return event.number > number
+        pub = event.pub
+        return pub is not None and pub.offset > 0 and (event.epoch != position.epoch or pub.offset > position.offset)
 
     def _put_back(self, events: Sequence[Event]) -> None:
         if self._waiting is None:
@@ -284,35 +281,59 @@ class Channel:
             sub.subscriber.lost(self.name)
 
     def _settle_joining(self) -> None:
-        for sub, (position, number) in list(self.joining.items()):
-            if position is None or self.top is None or position == self.top:
+        for sub, (position, _) in list(self.joining.items()):
+            if position is None or position == self.top:
                 del self.joining[sub]
-                if position is not None:
-                    self.top = position
                 self._enter(sub)
-            elif number <= self.number and position.epoch != self.top.epoch:
-                # the channel went on in another epoch while history was read
-                del self.joining[sub]
-                sub.subscriber.lost(self.name)
 
-    def _encoded(self, events: Sequence[Event]) -> list[tuple[Group, bytes]]:
-        told: list[tuple[Group, bytes]] = []
+    def _told(self, events: Sequence[Event]) -> list[tuple[list[Subscription], bytes]]:
+        """Who is told of a round, and in which bytes. Who comes or changes groups from here on is not concerned."""
+        told: list[tuple[list[Subscription], bytes]] = []
+        fresh: list[Group] = []
         for group in list(self.groups.values()):
-            try:
-                data = encode(self.name, group.key, events)
-            except NotJson:
-                for sub in list(group.members):
-                    sub.subscriber.disconnect(codes.INAPPROPRIATE_PROTOCOL)
-                continue
-            if data:
-                told.append((group, data))
+            members = list(group.members)
+            if self._tell(told, group.key, members, events) and group.key.delta is DeltaMode.FIRST:
+                fresh.append(group)
+        for group in fresh:
+            self._advance_delta(group, events)
+        if self.joining:
+            self._tell_joining(told, events)
         return told
+
+    def _tell(
+        self,
+        told: list[tuple[list[Subscription], bytes]],
+        key: GroupKey,
+        members: list[Subscription],
+        events: Sequence[Event],
+    ) -> bool:
+        try:
+            data = encode(self.name, key, events)
+        except NotJson:
+            for sub in members:
+                sub.subscriber.disconnect(codes.INAPPROPRIATE_PROTOCOL)
+            return False
+        if data:
+            told.append((members, data))
+            self.deliveries += len(members) * len(events)
+        return bool(data)
+
+    def _tell_joining(self, told: list[tuple[list[Subscription], bytes]], events: Sequence[Event]) -> None:
+        """What has no position goes to joining subscriptions as well: they join for as long as no offset comes."""
+        events = [event for event in events if event.pub is None or not event.pub.offset]
+        alike: dict[tuple[GroupKey, int], list[Subscription]] = {}
+        for sub, (_, number) in self.joining.items():
+            known = sum(event.number <= number for event in events)
+            if known < len(events):
+                alike.setdefault((sub.key, known), []).append(sub)
+        for (key, known), members in alike.items():
+            self._tell(told, key, members, events[known:])
 
     def _advance_delta(self, group: Group, events: Sequence[Event]) -> None:
         """A group that had no base has one now: it moves on to patches."""
-        key = group.key
-        if key.delta is not DeltaMode.FIRST or not any(event.pub is not None and event.pub.offset for event in events):
+        if not any(event.pub is not None and event.pub.offset for event in events):
             return
+        key = group.key
         for sub in list(group.members):
             if sub.positioned:
                 self._exit(sub)
@@ -320,8 +341,9 @@ class Channel:
                 self._enter(sub)
 
 
-def _takes_part(mark: tuple[StreamPosition | None, int], event: Event) -> bool:
-    position, number = mark
-    if position is None or event.pub is None or not event.pub.offset:
-        return event.number > number
-    return event.epoch != position.epoch or event.pub.offset > position.offset
+def _follows(position: StreamPosition, event: Event) -> bool:
+    """Whether a publication is the next one after `position`. An epoch that is not known agrees with any."""
+    assert event.pub is not None
+    if position.epoch and position.epoch != event.epoch:
+        return False
+    return not position.epoch or event.pub.offset == position.offset + 1

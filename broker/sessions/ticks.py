@@ -56,11 +56,11 @@ async def _check_position(client: Client, channel: str, sub: ClientSubscription)
     if delay <= 0 or now - sub.checked_at < delay:
         return
     local = sub.channel
-    if local is None or sub.group is None or local.top is None:
+    known = local.position(sub) if local is not None else None
+    if local is None or known is None:
         return
-    known = local.top
     page = await client.context.node.history(channel, HistoryQuery(), sub.meta_ttl)
-    if client.subs.get(channel) is not sub or local.top != known or local.busy:
+    if client.subs.get(channel) is not sub or local.position(sub) != known or local.busy:
         return  # it moved while we asked, or has more to tell: no verdict
     if page.top != known:
         client.lost(channel)
