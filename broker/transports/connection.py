@@ -179,12 +179,19 @@ class Connection:
                 self.readable()
 
     def run_beside(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something that nobody waits for; reading goes on."""
+        """Run something that nobody waits for; reading goes on.
+
+        Whoever calls (an API request, the timer wheel, a fan-out) has no part in it, so the wall is here.
+        """
         nursery = self.nursery
         if nursery is None:
             work.close()
             return
-        done, _ = begin(work)
+        try:
+            done, _ = begin(work)
+        except Exception:
+            self.crashed()
+            return
         if not done:
             nursery.start_soon(go_on, work)
 
