@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -55,7 +55,7 @@ def free_port() -> int:
 
 @final
 class Daemon:
-    """One running server. `start` and `stop` are for the fixture; tests use the addresses, `api` and the log.
+    """One running server: its addresses, its API, its log.
 
     `outside` is the port for clients; `port`, where the API and `/health` are, is the same unless the test says so.
     """
@@ -65,24 +65,33 @@ class Daemon:
         folder: Path,
         config: Mapping[str, Any],
         *,
-        env: Mapping[str, str],
-        args: list[str],
-        health_port: int | None,
+        env: Mapping[str, str] | None = None,
+        args: Sequence[str] = (),
+        health_port: int | None = None,
     ) -> None:
         self.outside = free_port()
         self.port = health_port or self.outside
         self.config_file = folder / "config.json"
-        self.log: list[str] = []
-        self.process: trio.Process | None = None
-        self._args = args
-        self._env = dict(env)
-        self._leaving = False
-        self._allowed: list[re.Pattern[str]] = []
-        self._log_ended = trio.Event()
-        self._log_grew = trio.Event()
-        server = {"address": "127.0.0.1", "port": self.outside}
-        self.config = merged(merged(BASE_CONFIG, {"http_server": server}), config)
+        self.config = merged(
+            merged(BASE_CONFIG, {"http_server": {"address": "127.0.0.1", "port": self.outside}}), config
+        )
         self.write_config(self.config)
+        self._log_file = folder / "log"
+        self._log_start = 0
+        self._allowed: list[re.Pattern[str]] = []
+        self._leaving = False
+        template = PEER or f"{shlex.quote(sys.executable)} -m broker -c {{config}}"
+        command = shlex.split(template.format(config=shlex.quote(str(self.config_file))))
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(("BROKER_", "CENTRIFUGO_"))}
+        with self._log_file.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*command, *args],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                cwd=folder,
+                env=environ | dict(env or {}),
+            )
 
     @property
     def http(self) -> str:
@@ -90,12 +99,22 @@ class Daemon:
 
     @property
     def websocket(self) -> str:
-        return f"ws://127.0.0.1:{self.port}/connection/websocket"
+        return f"ws://127.0.0.1:{self.outside}/connection/websocket"
+
+    @property
+    def log(self) -> list[str]:
+        """The lines that this test brought about."""
+        text = self._log_file.read_bytes()[self._log_start :].decode(errors="replace")
+        return text.split("\n")[:-1]
+
+    def begin_test(self) -> None:
+        """What the log says from here on is this test's."""
+        self._log_start = self._log_file.stat().st_size
+        self._allowed.clear()
 
     def write_config(self, config: Mapping[str, Any] | str) -> None:
         """Replace the configuration file; a text goes in as it is."""
-        text = config if isinstance(config, str) else json.dumps(config, indent=1)
-        self.config_file.write_text(text)
+        self.config_file.write_text(config if isinstance(config, str) else json.dumps(config, indent=1))
 
     def allow_error(self, pattern: str) -> None:
         """Announce an ERROR line of the log that is meant to be there."""
@@ -116,99 +135,114 @@ class Daemon:
     async def get(self, path: str) -> Answer:
         return await request(self.port, "GET", path)
 
-    async def gauge(self, name: str) -> float:
-        """The sum over labels of one metric."""
-        lines = (await self.get("/metrics")).body.decode().splitlines()
-        values = [float(line.rsplit(" ", 1)[1]) for line in lines if re.match(rf"{name}[{{ ]", line)]
-        assert values, f"no metric {name}"
-        return sum(values)
+    async def gauges(self) -> dict[str, float]:
+        """What the server counts right now."""
+        text = (await self.get("/metrics")).body.decode()
+        return {
+            name: float(value) for name, value in re.findall(r"^centrifugo_node_num_(\w+) (\S+)$", text, re.MULTILINE)
+        }
 
     def signal(self, number: signal.Signals) -> None:
-        assert self.process is not None
         self._leaving = self._leaving or number in (signal.SIGTERM, signal.SIGINT)
         self.process.send_signal(number)
 
-    async def wait_log(self, pattern: str) -> str:
-        """The first line of the log that matches, now or later."""
+    async def exited(self) -> int:
+        """Wait for the end of the process; its exit status."""
+        with trio.fail_after(STOP_SECONDS + 2):
+            return await trio.to_thread.run_sync(self.process.wait, abandon_on_cancel=True)
+
+    async def wait_log(self, pattern: str, count: int = 1) -> list[str]:
+        """The first `count` lines of the log that match, once they are there."""
         with trio.fail_after(10):
             while True:
-                for line in self.log:
-                    if re.search(pattern, line):
-                        return line
-                await self._log_grew.wait()
+                found = [line for line in self.log if re.search(pattern, line)]
+                if len(found) >= count:
+                    return found
+                await trio.sleep(0.01)
 
-    async def wait_growth(self) -> None:
-        """Wait for the next lines of the log."""
-        await self._log_grew.wait()
-
-    async def start(self, nursery: trio.Nursery) -> None:
-        """Start the process and return when `/health` answers."""
-        template = PEER or f"{shlex.quote(sys.executable)} -m broker -c {{config}}"
-        command = shlex.split(template.format(config=shlex.quote(str(self.config_file)), port=self.outside))
-        environ = {name: value for name, value in os.environ.items() if not name.startswith(("BROKER_", "CENTRIFUGO_"))}
-        self.process = await trio.lowlevel.open_process(
-            command + self._args,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            cwd=self.config_file.parent,
-            env=environ | self._env,
-        )
-        nursery.start_soon(self._read_log, self.process)
-        with trio.move_on_after(START_SECONDS) as patience:
+    async def ready(self) -> None:
+        """Returns when `/health` answers."""
+        with trio.move_on_after(START_SECONDS):
             while self.process.poll() is None:
                 try:
                     if (await self.get("/health")).status == 200:
                         return
                 except OSError:
                     await trio.sleep(0.01)
-        await self._end(signal.SIGKILL)
-        raise AssertionError("\n".join([f"the server did not start: {patience.cancelled_caught=}", *self.log]))
+        self.process.kill()
+        self.process.wait()
+        raise AssertionError("\n".join(["the server did not start", *self.log]))
 
     async def settle(self) -> None:
-        """Wait until clients, subscriptions and channels that the server counts are 0 again."""
-        if PEER or self.process is None or self._leaving or self.process.poll() is not None:
+        """Nothing of the clients is left in the server, soon after they went."""
+        if PEER or self._leaving or self.process.poll() is not None:
             return
-        with trio.fail_after(10):
-            for what in ("clients", "subscriptions", "channels"):
-                while await self.gauge(f"centrifugo_node_num_{what}"):  # noqa: ASYNC110  another process knows no Event
-                    await trio.sleep(0.02)
+        with trio.move_on_after(10):
+            while await self._left():  # noqa: ASYNC110 (nobody tells us: it is another process)
+                await trio.sleep(0.01)
+        assert await self._left() == {}
+
+    async def _left(self) -> dict[str, float]:
+        return {name: count for name, count in (await self.gauges()).items() if count and name != "nodes"}
 
     async def stop(self) -> None:
-        """SIGTERM, exit status 0 in time, and no ERROR line that nobody announced."""
-        await self._end(signal.SIGTERM)
-        assert self.process is not None
-        assert self.process.returncode == 0, self.log
-        if not PEER:  # others may think differently about what is an error
-            assert self.errors() == []
+        """SIGTERM, unless the test has sent it, and exit status 0 in time."""
+        await trio.to_thread.run_sync(self.stop_sync)
 
-    def errors(self) -> list[str]:
-        """Lines of level error and above, tracebacks included, that were not announced."""
-        return [
-            line for line in self.log if _is_error(line) and not any(pattern.search(line) for pattern in self._allowed)
-        ]
-
-    async def _end(self, number: signal.Signals) -> None:
-        assert self.process is not None
-        if self.process.poll() is None and not self._leaving:  # a second SIGTERM means: at once
-            self.process.send_signal(number)
-        with trio.move_on_after(STOP_SECONDS + 2):
-            await self.process.wait()
-        if self.process.returncode is None:
+    def stop_sync(self) -> None:
+        """`stop` where no Trio runs."""
+        if self.process.poll() is None and not self._leaving:  # a second SIGTERM would mean: at once
+            self.signal(signal.SIGTERM)
+        try:
+            status = self.process.wait(STOP_SECONDS + 2)
+        finally:
             self.process.kill()
-            await self.process.wait()
-        with trio.move_on_after(2):
-            await self._log_ended.wait()
+        assert status == 0, self.log
 
-    async def _read_log(self, process: trio.Process) -> None:
-        assert process.stderr is not None
-        rest = b""
-        async for chunk in process.stderr:
-            *lines, rest = (rest + chunk).split(b"\n")
-            self.log += [line.decode(errors="replace") for line in lines]
-            self._log_grew.set()
-            self._log_grew = trio.Event()
-        self._log_ended.set()
+    def check_log(self) -> None:
+        """No line of level error or above, no traceback, that was not announced."""
+        if not PEER:  # others may think differently about what is an error
+            assert [line for line in self.log if _is_error(line) and not self._is_allowed(line)] == []
+
+    def _is_allowed(self, line: str) -> bool:
+        return any(pattern.search(line) for pattern in self._allowed)
+
+
+@final
+class DaemonPool:
+    """Daemons that tests share, one per configuration; those unused for longest are stopped."""
+
+    def __init__(self, folder: Path, most: int = 3) -> None:
+        self._folder = folder
+        self._most = most
+        self._running: dict[str, Daemon] = {}
+        self._started = 0
+
+    async def get(self, config: Mapping[str, Any]) -> Daemon:
+        key = json.dumps(config, sort_keys=True)
+        daemon = self._running.pop(key, None)
+        if daemon is None or daemon.process.poll() is not None:
+            self._shrink(self._most - 1)
+            self._started += 1
+            folder = self._folder / str(self._started)
+            folder.mkdir()
+            daemon = Daemon(folder, config)
+            await daemon.ready()
+        self._running[key] = daemon
+        return daemon
+
+    def discard(self, daemon: Daemon) -> None:
+        """Do not use it again: a test left something in it."""
+        self._running = {key: other for key, other in self._running.items() if other is not daemon}
+        daemon.process.kill()
+        daemon.process.wait()
+
+    def close(self) -> None:
+        self._shrink(0)
+
+    def _shrink(self, size: int) -> None:
+        while len(self._running) > size:
+            self._running.pop(next(iter(self._running))).stop_sync()
 
 
 def _is_error(line: str) -> bool:

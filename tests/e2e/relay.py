@@ -15,7 +15,7 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 @final
 class Relay:
-    """Listens on a port of its own; `address` is what a client is given instead of the server's."""
+    """Listens on a port of its own and carries bytes to and from `target`, a port that may be changed."""
 
     def __init__(self, nursery: trio.Nursery, port: int) -> None:
         self._nursery = nursery
@@ -25,6 +25,11 @@ class Relay:
         self._open.set()
         self.port = 0
         self.sent_to_client = bytearray()
+
+    @property
+    def websocket(self) -> str:
+        """What a client is given instead of the server's address."""
+        return f"ws://127.0.0.1:{self.port}/connection/websocket"
 
     async def start(self) -> None:
         listeners = await self._nursery.start(partial(trio.serve_tcp, self._carry, 0, host="127.0.0.1"))

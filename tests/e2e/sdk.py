@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, final
 
@@ -32,35 +35,74 @@ class SdkError(Exception):
 
 
 @final
-class Sdk:
-    """A running program with one of the SDKs in it, speaking one codec."""
+class Programs:
+    """The programs with the SDKs in them. Each is started once, and tests use it one after another."""
 
-    def __init__(self, language: str, codec: str) -> None:
-        self.language = language
+    def __init__(self) -> None:
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def get(self, language: str) -> subprocess.Popen[bytes]:
+        if language not in self._running:
+            self._running[language] = start_program(language)
+        return self._running[language]
+
+    def discard(self, language: str) -> None:
+        """Do not use it again: it did not come to rest after a test."""
+        _end(self._running.pop(language))
+
+    def close(self) -> None:
+        for language in list(self._running):
+            self.discard(language)
+
+
+def start_program(language: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    environ = {**os.environ, **(env or {})}
+    return subprocess.Popen(PROGRAMS[language], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ)
+
+
+def _end(program: subprocess.Popen[bytes]) -> None:
+    with program:  # closes the pipes: at the end of its input the program ends
+        program.kill()
+
+
+@final
+class Sdk:
+    """One of the SDKs, speaking one codec, for one test."""
+
+    def __init__(self, program: subprocess.Popen[bytes], codec: str) -> None:
+        assert program.stdin is not None
+        assert program.stdout is not None
         self.protobuf = codec == "protobuf"
         self._ids = itertools.count(1)
         self._replies: dict[int, dict[str, Any]] = {}
         self._events: list[dict[str, Any]] = []
         self._arrived = trio.Event()
         self._ended = False
-        self._process: trio.Process | None = None
+        self._input = trio.lowlevel.FdStream(os.dup(program.stdin.fileno()))
+        self._output = trio.lowlevel.FdStream(os.dup(program.stdout.fileno()))
 
-    async def start(self, nursery: trio.Nursery) -> None:
-        self._process = await trio.lowlevel.open_process(
-            PROGRAMS[self.language], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        nursery.start_soon(self._read)
+    async def run(self) -> None:
+        """Read what the program says, until `aclose`."""
+        rest = b""
+        with suppress(trio.ClosedResourceError):
+            async for chunk in self._output:
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in map(json.loads, lines):
+                    if "id" in line:
+                        self._replies[line["id"]] = line
+                    else:
+                        self._events.append(line)
+                self._wake()
+        self._ended = True
+        self._wake()
 
-    async def stop(self) -> None:
-        """Close its standard input: the program disconnects and ends."""
-        assert self._process is not None
-        assert self._process.stdin is not None
-        await self._process.stdin.aclose()
-        with trio.move_on_after(5):
-            await self._process.wait()
-        if self._process.returncode is None:
-            self._process.kill()
-        assert await self._process.wait() == 0
+    async def reset(self) -> None:
+        """Disconnect all clients of this test and forget them."""
+        await self.call("reset")
+
+    async def aclose(self) -> None:
+        await self._input.aclose()
+        await self._output.aclose()
 
     async def client(self, url: str, name: str = "alice", **options: Any) -> Client:
         """Make a client, not yet connected. Options: token, data, headers, and ask_token for a token on demand."""
@@ -74,10 +116,8 @@ class Sdk:
         return client
 
     async def call(self, op: str, **args: Any) -> dict[str, Any]:
-        assert self._process is not None
-        assert self._process.stdin is not None
         identity = next(self._ids)
-        await self._process.stdin.send_all(json.dumps({"id": identity, "op": op, **args}).encode() + b"\n")
+        await self._input.send_all(json.dumps({"id": identity, "op": op, **args}).encode() + b"\n")
         with trio.fail_after(PATIENCE):
             while identity not in self._replies:
                 await self._wait_line()
@@ -106,21 +146,6 @@ class Sdk:
     async def _wait_line(self) -> None:
         assert not self._ended, "the program of the SDK ended"
         await self._arrived.wait()
-
-    async def _read(self) -> None:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        rest = b""
-        async for chunk in self._process.stdout:
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in map(json.loads, lines):
-                if "id" in line:
-                    self._replies[line["id"]] = line
-                else:
-                    self._events.append(line)
-            self._wake()
-        self._ended = True
-        self._wake()
 
     def _wake(self) -> None:
         self._arrived.set()

@@ -28,9 +28,9 @@ from cent import (
 from cent import Client as CentClient
 from cent.dto import BoolValue, ChannelOptionsOverride, Disconnect, StreamPosition
 
-from tests.e2e.conftest import StartBroker
+from tests.e2e.conftest import GetBroker, GetSdk
 from tests.e2e.daemon import API_KEY, Daemon
-from tests.e2e.sdk import Client, Sdk
+from tests.e2e.sdk import Client
 from tests.e2e.tokens import token
 
 CONFIG: dict[str, Any] = {
@@ -63,8 +63,8 @@ class Backend:
 
 
 @pytest.fixture
-async def daemon(broker_process: StartBroker) -> Daemon:
-    return await broker_process(CONFIG)
+async def daemon(broker: GetBroker) -> Daemon:
+    return await broker(CONFIG)
 
 
 @pytest.fixture
@@ -75,65 +75,63 @@ async def cent(daemon: Daemon) -> AsyncIterator[Backend]:
 
 
 @pytest.fixture
-async def alice(daemon: Daemon, nursery: trio.Nursery) -> AsyncIterator[Client]:
-    sdk = Sdk("js", "json")
-    await sdk.start(nursery)
-    yield await sdk.connected(daemon.websocket, token=token("1", info={"name": "Alice"}))
-    await sdk.stop()
+async def alice(daemon: Daemon, get_sdk: GetSdk) -> Client:
+    sdk = await get_sdk("js", "json")
+    return await sdk.connected(daemon.websocket, token=token("1", info={"name": "Alice"}))
 
 
-async def test_publish(cent: Backend, alice: Client) -> None:
-    await alice.subscribe("chat:room")
-    result = await cent("publish", PublishRequest(channel="chat:room", data={"n": 1}, tags={"a": "b"}))
+async def test_publish(cent: Backend, alice: Client, key: str) -> None:
+    await alice.subscribe(f"chat:{key}")
+    result = await cent("publish", PublishRequest(channel=f"chat:{key}", data={"n": 1}, tags={"a": "b"}))
     assert result.offset == 1
     assert len(result.epoch) == 8
-    publication = await alice.publication("chat:room")
+    publication = await alice.publication(f"chat:{key}")
     assert (publication["data"], publication["tags"], publication["offset"]) == ({"n": 1}, {"a": "b"}, 1)
 
 
-async def test_publish_without_history_has_no_position(cent: Backend, daemon: Daemon) -> None:
+async def test_publish_without_history_has_no_position(cent: Backend, daemon: Daemon, key: str) -> None:
     for request in (
-        PublishRequest(channel="bare:room", data=1),
-        PublishRequest(channel="chat:room", data=1, skip_history=True),
+        PublishRequest(channel=f"bare:{key}", data=1),
+        PublishRequest(channel=f"chat:{key}", data=1, skip_history=True),
     ):
         result = await cent("publish", request)
         assert (result.offset, result.epoch) == (0, "")
 
 
-async def test_publish_twice_with_one_idempotency_key(cent: Backend, alice: Client) -> None:
-    await alice.subscribe("chat:room")
-    request = PublishRequest(channel="chat:room", data=1, idempotency_key="once")
+async def test_publish_twice_with_one_idempotency_key(cent: Backend, alice: Client, key: str) -> None:
+    await alice.subscribe(f"chat:{key}")
+    request = PublishRequest(channel=f"chat:{key}", data=1, idempotency_key="once")
     first, second = await cent("publish", request), await cent("publish", request)
     assert (first.offset, first.epoch) == (second.offset, second.epoch) == (1, first.epoch)
-    await cent("publish", PublishRequest(channel="chat:room", data=2))
-    assert [(await alice.publication("chat:room"))["data"] for _ in range(2)] == [1, 2]
+    await cent("publish", PublishRequest(channel=f"chat:{key}", data=2))
+    assert [(await alice.publication(f"chat:{key}"))["data"] for _ in range(2)] == [1, 2]
 
 
-async def test_broadcast(cent: Backend, alice: Client) -> None:
-    await alice.subscribe("chat:room")
-    await alice.subscribe("bare:room")
-    result = await cent("broadcast", BroadcastRequest(channels=["chat:room", "nowhere:room", "bare:room"], data=5))
+async def test_broadcast(cent: Backend, alice: Client, key: str) -> None:
+    await alice.subscribe(f"chat:{key}")
+    await alice.subscribe(f"bare:{key}")
+    result = await cent("broadcast", BroadcastRequest(channels=[f"chat:{key}", "nowhere:room", f"bare:{key}"], data=5))
     ok, unknown, bare = result.responses
     assert ok.result.offset == 1
     assert (unknown.error.code, unknown.error.message) == (102, "unknown channel")
     assert (bare.error, bare.result.offset) == (None, 0)
-    for channel in ("chat:room", "bare:room"):
+    for channel in (f"chat:{key}", f"bare:{key}"):
         assert (await alice.publication(channel))["data"] == 5
 
 
-async def test_subscribe_and_unsubscribe(cent: Backend, alice: Client) -> None:
+async def test_subscribe_and_unsubscribe(cent: Backend, alice: Client, key: str) -> None:
     override = ChannelOptionsOverride(force_recovery=BoolValue(value=True))
-    await cent("subscribe", SubscribeRequest(user="1", channel="chat:room", data={"hi": 1}, override=override))
-    subscribed = await alice.event("subscribed", channel="chat:room", server=True)
+    await cent("subscribe", SubscribeRequest(user="1", channel=f"chat:{key}", data={"hi": 1}, override=override))
+    subscribed = await alice.event("subscribed", channel=f"chat:{key}", server=True)
     assert (subscribed["data"], subscribed["recoverable"], subscribed["positioned"]) == ({"hi": 1}, True, True)
-    await cent("unsubscribe", UnsubscribeRequest(user="1", channel="chat:room", client=alice.id))
-    await alice.event("unsubscribed", channel="chat:room", server=True)
+    await cent("unsubscribe", UnsubscribeRequest(user="1", channel=f"chat:{key}", client=alice.id))
+    await alice.event("unsubscribed", channel=f"chat:{key}", server=True)
 
 
-async def test_subscribe_reaches_one_client_of_a_user(cent: Backend, alice: Client, daemon: Daemon) -> None:
-    await cent("subscribe", SubscribeRequest(user="1", channel="chat:room", client="another"))
-    await cent("subscribe", SubscribeRequest(user="1", channel="bare:room", client=alice.id))
-    await alice.event("subscribed", channel="bare:room", server=True)
+async def test_subscribe_reaches_one_client_of_a_user(cent: Backend, alice: Client, daemon: Daemon, key: str) -> None:
+    await cent("subscribe", SubscribeRequest(user="1", channel=f"chat:{key}", client="another"))
+    await cent("subscribe", SubscribeRequest(user="1", channel=f"bare:{key}", client=alice.id))
+    await alice.event("subscribed", channel=f"bare:{key}", server=True)
     assert alice.seen("subscribed") == []
 
 
@@ -144,79 +142,79 @@ async def test_disconnect(cent: Backend, alice: Client) -> None:
     assert (ended["code"], ended["reason"]) == (4500, "over")
 
 
-async def test_refresh(cent: Backend, alice: Client) -> None:
+async def test_refresh(cent: Backend, alice: Client, key: str) -> None:
     await cent("refresh", RefreshRequest(user="1", client=alice.id, expire_at=int(time.time()) + 600))
-    await alice.subscribe("chat:room")
+    await alice.subscribe(f"chat:{key}")
     await cent("refresh", RefreshRequest(user="1", expired=True))
     assert (await alice.event("connecting", code=3005))["reason"] == "connection expired"
 
 
-async def test_presence(cent: Backend, alice: Client) -> None:
-    await alice.subscribe("chat:room")
-    result = await cent("presence", PresenceRequest(channel="chat:room"))
+async def test_presence(cent: Backend, alice: Client, key: str) -> None:
+    await alice.subscribe(f"chat:{key}")
+    result = await cent("presence", PresenceRequest(channel=f"chat:{key}"))
     assert {client: (info.user, info.client, info.conn_info) for client, info in result.presence.items()} == {
         alice.id: ("1", alice.id, {"name": "Alice"})
     }
-    stats = await cent("presence_stats", PresenceStatsRequest(channel="chat:room"))
+    stats = await cent("presence_stats", PresenceStatsRequest(channel=f"chat:{key}"))
     assert (stats.num_clients, stats.num_users) == (1, 1)
     empty = await cent("presence", PresenceRequest(channel="chat:empty"))
     assert empty.presence == {}
 
 
-async def test_history(cent: Backend) -> None:
+async def test_history(cent: Backend, key: str) -> None:
     for number in range(12):
-        await cent("publish", PublishRequest(channel="chat:room", data={"n": number}, tags={"n": str(number)}))
-    position = await cent("history", HistoryRequest(channel="chat:room"))
+        await cent("publish", PublishRequest(channel=f"chat:{key}", data={"n": number}, tags={"n": str(number)}))
+    position = await cent("history", HistoryRequest(channel=f"chat:{key}"))
     assert (position.publications, position.offset) == ([], 12)
-    everything = await cent("history", HistoryRequest(channel="chat:room", limit=-1))
+    everything = await cent("history", HistoryRequest(channel=f"chat:{key}", limit=-1))
     assert [(p.offset, p.data, p.tags) for p in everything.publications] == [
         (number + 1, {"n": number}, {"n": str(number)}) for number in range(2, 12)
     ]
-    newest = await cent("history", HistoryRequest(channel="chat:room", limit=2, reverse=True))
+    newest = await cent("history", HistoryRequest(channel=f"chat:{key}", limit=2, reverse=True))
     assert [p.offset for p in newest.publications] == [12, 11]
     since = StreamPosition(offset=10, epoch=position.epoch)
-    rest = await cent("history", HistoryRequest(channel="chat:room", limit=5, since=since))
+    rest = await cent("history", HistoryRequest(channel=f"chat:{key}", limit=5, since=since))
     assert [p.offset for p in rest.publications] == [11, 12]
     with pytest.raises(CentApiResponseError) as refused:
-        await cent("history", HistoryRequest(channel="chat:room", since=StreamPosition(offset=1, epoch="other")))
+        await cent("history", HistoryRequest(channel=f"chat:{key}", since=StreamPosition(offset=1, epoch="other")))
     assert refused.value.code == 112
 
 
-async def test_history_remove_keeps_counting(cent: Backend) -> None:
-    first = await cent("publish", PublishRequest(channel="chat:room", data=1))
-    await cent("history_remove", HistoryRemoveRequest(channel="chat:room"))
-    history = await cent("history", HistoryRequest(channel="chat:room", limit=-1))
+async def test_history_remove_keeps_counting(cent: Backend, key: str) -> None:
+    first = await cent("publish", PublishRequest(channel=f"chat:{key}", data=1))
+    await cent("history_remove", HistoryRemoveRequest(channel=f"chat:{key}"))
+    history = await cent("history", HistoryRequest(channel=f"chat:{key}", limit=-1))
     assert (history.publications, history.offset, history.epoch) == ([], 1, first.epoch)
-    assert (await cent("publish", PublishRequest(channel="chat:room", data=1))).offset == 2
+    assert (await cent("publish", PublishRequest(channel=f"chat:{key}", data=1))).offset == 2
 
 
-async def test_channels(cent: Backend, alice: Client) -> None:
-    for channel in ("chat:one", "chat:two", "bare:one"):
+async def test_channels(cent: Backend, alice: Client, key: str) -> None:
+    for channel in (f"chat:one{key}", f"chat:two{key}", f"bare:one{key}"):
         await alice.subscribe(channel)
     result = await cent("channels", ChannelsRequest())
     assert {channel: info.num_clients for channel, info in result.channels.items()} == {
-        "chat:one": 1,
-        "chat:two": 1,
-        "bare:one": 1,
+        f"chat:one{key}": 1,
+        f"chat:two{key}": 1,
+        f"bare:one{key}": 1,
     }
     result = await cent("channels", ChannelsRequest(pattern="chat:*"))
-    assert set(result.channels) == {"chat:one", "chat:two"}
+    assert set(result.channels) == {f"chat:one{key}", f"chat:two{key}"}
 
 
-async def test_info(cent: Backend, alice: Client) -> None:
-    await alice.subscribe("chat:room")
+async def test_info(cent: Backend, alice: Client, key: str) -> None:
+    await alice.subscribe(f"chat:{key}")
     (node,) = (await cent("info", InfoRequest())).nodes
     assert node.uid
     assert node.name
     assert node.version
 
 
-async def test_batch(cent: Backend, alice: Client) -> None:
-    await alice.subscribe("chat:room")
+async def test_batch(cent: Backend, alice: Client, key: str) -> None:
+    await alice.subscribe(f"chat:{key}")
     requests = [
-        PublishRequest(channel="chat:room", data=1),
-        PresenceStatsRequest(channel="chat:room"),
-        HistoryRequest(channel="chat:room", limit=1),
+        PublishRequest(channel=f"chat:{key}", data=1),
+        PresenceStatsRequest(channel=f"chat:{key}"),
+        HistoryRequest(channel=f"chat:{key}", limit=1),
     ]
     publish, stats, history = (await cent("batch", BatchRequest(requests=requests))).replies
     assert publish.offset == 1

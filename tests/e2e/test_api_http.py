@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import StartBroker
+from tests.e2e.conftest import GetBroker, StartBroker
 from tests.e2e.daemon import API_KEY, PEER, Daemon
 from tests.e2e.http import request
 
@@ -17,19 +17,19 @@ CONFIG: dict[str, Any] = {
 
 
 @pytest.fixture
-async def daemon(broker_process: StartBroker) -> Daemon:
-    return await broker_process(CONFIG)
+async def daemon(broker: GetBroker) -> Daemon:
+    return await broker(CONFIG)
 
 
-async def stored(daemon: Daemon, channel: str = "chat:room") -> list[Any]:
+async def stored(daemon: Daemon, channel: str) -> list[Any]:
     """The payloads in a channel's history, byte for byte as the reply has them."""
     body = (await daemon.post("/api/history", {"channel": channel, "limit": -1})).body.decode()
     publications = body.partition('"publications":[')[2]
     return [part.partition(',"offset"')[0] for part in publications.split('{"data":')[1:]]
 
 
-async def test_the_shape_of_an_answer(daemon: Daemon) -> None:
-    answer = await daemon.post("/api/publish", {"channel": "chat:room", "data": {"t": "hi"}})
+async def test_the_shape_of_an_answer(daemon: Daemon, key: str) -> None:
+    answer = await daemon.post("/api/publish", {"channel": f"chat:{key}", "data": {"t": "hi"}})
     assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
     result = answer.json()["result"]
     assert answer.body == json.dumps({"result": result}, separators=(",", ":")).encode()
@@ -94,11 +94,11 @@ async def test_transport_error_mode(daemon: Daemon, params: dict[str, Any], stat
         assert answer.json()["result"]["offset"] == 1
 
 
-async def test_transport_error_mode_for_all(broker_process: StartBroker) -> None:
+async def test_transport_error_mode_for_all(broker_process: StartBroker, key: str) -> None:
     daemon = await broker_process({**CONFIG, "http_api": {"error_mode": "transport"}})
     assert (await daemon.post("/api/presence", {"channel": "bare"})).status == 400
     since = {"offset": 1, "epoch": "other"}
-    assert (await daemon.post("/api/history", {"channel": "chat:room", "limit": 1, "since": since})).status == 416
+    assert (await daemon.post("/api/history", {"channel": f"chat:{key}", "limit": 1, "since": since})).status == 416
     answer = await daemon.post("/api/batch", {"commands": [{"publish": {"channel": "nowhere:x", "data": 1}}]})
     assert (answer.status, answer.json()) == (
         200,
@@ -106,10 +106,10 @@ async def test_transport_error_mode_for_all(broker_process: StartBroker) -> None
     )
 
 
-async def test_batch(daemon: Daemon) -> None:
+async def test_batch(daemon: Daemon, key: str) -> None:
     commands = [
-        {"publish": {"channel": "chat:room", "data": 1}},
-        {"presence_stats": {"channel": "chat:room"}},
+        {"publish": {"channel": f"chat:{key}", "data": 1}},
+        {"presence_stats": {"channel": f"chat:{key}"}},
         {"nothing": {}},
         {},
         None,
@@ -146,26 +146,26 @@ PAYLOADS = [
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
-async def test_payloads_pass_byte_for_byte(daemon: Daemon, payload: str) -> None:
-    answer = await daemon.post("/api/publish", f'{{"channel":"chat:room","data":{payload}}}'.encode())
+async def test_payloads_pass_byte_for_byte(daemon: Daemon, payload: str, key: str) -> None:
+    answer = await daemon.post("/api/publish", f'{{"channel":"chat:{key}","data":{payload}}}'.encode())
     assert answer.json()["result"]["offset"] == 1
-    assert await stored(daemon) == [payload]
+    assert await stored(daemon, f"chat:{key}") == [payload]
 
 
-async def test_missing_data_is_not_null(daemon: Daemon) -> None:
-    assert (await daemon.api("publish", channel="chat:room"))["error"]["code"] == 107
-    assert (await daemon.api("publish", channel="chat:room", b64data="eyJhIjoxfQ=="))["result"]["offset"] == 1
-    assert await stored(daemon) == ['{"a":1}']
+async def test_missing_data_is_not_null(daemon: Daemon, key: str) -> None:
+    assert (await daemon.api("publish", channel=f"chat:{key}"))["error"]["code"] == 107
+    assert (await daemon.api("publish", channel=f"chat:{key}", b64data="eyJhIjoxfQ=="))["result"]["offset"] == 1
+    assert await stored(daemon, f"chat:{key}") == ['{"a":1}']
 
 
-async def test_the_older_form_with_a_method(daemon: Daemon) -> None:
-    body = {"id": 7, "method": "publish", "params": {"channel": "chat:room", "data": {"a": 1}}}
+async def test_the_older_form_with_a_method(daemon: Daemon, key: str) -> None:
+    body = {"id": 7, "method": "publish", "params": {"channel": f"chat:{key}", "data": {"a": 1}}}
     answer = (await daemon.post("/api", body)).json()
     assert (answer["id"], answer["result"]["offset"]) == (7, 1)
     commands = [
-        {"method": "presence_stats", "params": {"channel": "chat:room"}},
-        {"id": 2, "method": "PUBLISH", "params": {"channel": "chat:room", "data": 2}},
-        {"id": 3, "method": 6, "params": {"channel": "chat:room", "limit": 5}},
+        {"method": "presence_stats", "params": {"channel": f"chat:{key}"}},
+        {"id": 2, "method": "PUBLISH", "params": {"channel": f"chat:{key}", "data": 2}},
+        {"id": 3, "method": 6, "params": {"channel": f"chat:{key}", "limit": 5}},
         {"id": 4, "method": "publish", "params": {"channel": 7}},
     ]
     answer = await daemon.post("/api", "\n".join(map(json.dumps, commands)).encode())
@@ -177,12 +177,12 @@ async def test_the_older_form_with_a_method(daemon: Daemon) -> None:
 
 
 @pytest.mark.skipif(bool(PEER), reason="ours alone")
-async def test_the_shortest_form(daemon: Daemon) -> None:
+async def test_the_shortest_form(daemon: Daemon, key: str) -> None:
     """`POST /api {"channel": …, "data": …}` publishes: the form of the first examples, which Centrifugo refuses."""
-    answer = await daemon.post("/api", b'{"channel":"chat:room","data":{"short":true}}')
+    answer = await daemon.post("/api", f'{{"channel":"chat:{key}","data":{{"short":true}}}}'.encode())
     assert answer.status == 200
     assert answer.json()["result"]["offset"] == 1
-    assert await stored(daemon) == ['{"short":true}']
+    assert await stored(daemon, f"chat:{key}") == ['{"short":true}']
 
 
 async def test_a_body_that_is_no_command(daemon: Daemon) -> None:
@@ -190,9 +190,9 @@ async def test_a_body_that_is_no_command(daemon: Daemon) -> None:
         assert (await daemon.post("/api", body)).status == 400
 
 
-async def test_metrics(daemon: Daemon) -> None:
-    await daemon.api("publish", channel="chat:room", data=1)
-    await daemon.api("history", channel="chat:room")
+async def test_metrics(daemon: Daemon, key: str) -> None:
+    await daemon.api("publish", channel=f"chat:{key}", data=1)
+    await daemon.api("history", channel=f"chat:{key}")
     text = (await daemon.get("/metrics")).body.decode()
     for name in (
         "node_num_clients",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import json
-import os
 import ssl
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from trio_websocket import open_websocket_url, wrap_client_stream
 from tests.e2e.conftest import StartBroker
 from tests.e2e.daemon import API_KEY, PEER, free_port
 from tests.e2e.http import parse, request
-from tests.e2e.sdk import Sdk
+from tests.e2e.sdk import Sdk, start_program
 
 
 @pytest.fixture
@@ -113,8 +112,14 @@ async def test_a_unix_socket(broker_process: StartBroker, tmp_path: Path) -> Non
     assert not path.exists()
 
 
+@pytest.mark.parametrize("codec", ["json", "protobuf"])
+@pytest.mark.parametrize("language", ["js", "python"])
 async def test_the_sdks_over_tls(
-    broker_process: StartBroker, certificate: tuple[Path, Path], nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+    broker_process: StartBroker,
+    certificate: tuple[Path, Path],
+    nursery: trio.Nursery,
+    language: str,
+    codec: str,
 ) -> None:
     cert, key = certificate
     inside = free_port()
@@ -131,14 +136,13 @@ async def test_the_sdks_over_tls(
         },
         health_port=inside,
     )
-    monkeypatch.setitem(os.environ, "NODE_EXTRA_CA_CERTS", str(cert))
-    monkeypatch.setitem(os.environ, "SSL_CERT_FILE", str(cert))
-    for language in ("js", "python"):
-        for codec in ("json", "protobuf"):
-            sdk = Sdk(language, codec)
-            await sdk.start(nursery)
-            alice = await sdk.connected(f"wss://127.0.0.1:{daemon.outside}/connection/websocket")
-            await alice.subscribe("room")
-            await alice.publish("room", {"n": 1})
-            assert (await alice.publication("room"))["data"] == {"n": 1}
-            await sdk.stop()
+    trust = {"NODE_EXTRA_CA_CERTS": str(cert), "SSL_CERT_FILE": str(cert)}
+    with start_program(language, trust) as program:
+        sdk = Sdk(program, codec)
+        nursery.start_soon(sdk.run)
+        alice = await sdk.connected(f"wss://127.0.0.1:{daemon.outside}/connection/websocket")
+        await alice.subscribe("room")
+        await alice.publish("room", {"n": 1})
+        assert (await alice.publication("room"))["data"] == {"n": 1}
+        await sdk.reset()
+        await sdk.aclose()

@@ -6,58 +6,56 @@ import time
 
 import pytest
 
-from tests.e2e.conftest import StartBroker
+from tests.e2e.conftest import GetBroker
 from tests.e2e.sdk import Sdk
 from tests.e2e.tokens import token
 
 
-async def test_a_token_gives_the_user_and_its_info(sdk: Sdk, broker_process: StartBroker) -> None:
-    daemon = await broker_process(
-        {"channel": {"without_namespace": {"presence": True, "allow_subscribe_for_client": True}}}
-    )
+async def test_a_token_gives_the_user_and_its_info(sdk: Sdk, broker: GetBroker) -> None:
+    daemon = await broker({"channel": {"without_namespace": {"presence": True, "allow_subscribe_for_client": True}}})
     alice = await sdk.connected(daemon.websocket, token=token("42", info={"name": "Alice"}))
     await alice.subscribe("room")
     reply = await daemon.api("presence", channel="room")
     assert reply["result"]["presence"] == {alice.id: {"user": "42", "client": alice.id, "conn_info": {"name": "Alice"}}}
 
 
-async def test_a_wrong_token_ends_the_connection_for_good(sdk: Sdk, broker_process: StartBroker) -> None:
-    daemon = await broker_process()
+async def test_a_wrong_token_ends_the_connection_for_good(sdk: Sdk, broker: GetBroker) -> None:
+    daemon = await broker()
     mallory = await sdk.client(daemon.websocket, token=token("42", secret="guessed"))
     await mallory.start_connecting()
     ended = await mallory.event("disconnected")
     assert (ended["code"], ended["reason"]) == (3500, "invalid token")
 
 
-async def test_no_token_is_a_bad_request_unless_anonymous_is_allowed(sdk: Sdk, broker_process: StartBroker) -> None:
-    strict = await broker_process()
+async def test_no_token_is_a_bad_request_unless_anonymous_is_allowed(sdk: Sdk, broker: GetBroker) -> None:
+    strict = await broker()
     alice = await sdk.client(strict.websocket)
     await alice.start_connecting()
     assert (await alice.event("disconnected"))["code"] == 3501
 
-    open_door = await broker_process({"client": {"allow_anonymous_connect_without_token": True}})
+    open_door = await broker({"client": {"allow_anonymous_connect_without_token": True}})
     bob = await sdk.connected(open_door.websocket, "bob")
     assert bob.id
 
 
-async def test_insecure_mode_opens_every_permission(sdk: Sdk, broker_process: StartBroker) -> None:
-    daemon = await broker_process({"client": {"insecure": True}})
+async def test_insecure_mode_opens_every_permission(sdk: Sdk, broker: GetBroker) -> None:
+    daemon = await broker({"client": {"insecure": True}})
     alice = await sdk.connected(daemon.websocket)
     await alice.subscribe("room")
     await alice.publish("room", {"text": "hello"})
     assert (await alice.publication("room"))["data"] == {"text": "hello"}
 
 
-async def test_an_expired_token_makes_the_sdk_fetch_another(sdk: Sdk, broker_process: StartBroker) -> None:
-    daemon = await broker_process()
+async def test_an_expired_token_makes_the_sdk_fetch_another(sdk: Sdk, broker: GetBroker) -> None:
+    daemon = await broker()
     alice = await sdk.client(daemon.websocket, token=token("42", exp=int(time.time()) - 60), ask_token=True)
     await alice.start_connecting()
     await alice.answer("token_wanted", token("42", exp=int(time.time()) + 600))
     assert (await alice.event("connected"))["client_id"]
 
 
-async def test_a_token_is_refreshed_before_it_ends(sdk: Sdk, broker_process: StartBroker) -> None:
-    daemon = await broker_process({"client": {"expired_close_delay": "1s"}})
+async def test_a_token_is_refreshed_before_it_ends(sdk: Sdk, broker: GetBroker) -> None:
+    daemon = await broker({"client": {"expired_close_delay": "1s"}})
     alice = await sdk.connected(daemon.websocket, token=token("42", exp=int(time.time()) + 2), ask_token=True)
     await alice.answer("token_wanted", token("42", exp=int(time.time()) + 600))
     # the reply to the refresh has come back when a later command is answered, and the connection is still the first
@@ -67,35 +65,35 @@ async def test_a_token_is_refreshed_before_it_ends(sdk: Sdk, broker_process: Sta
     assert alice.seen("connecting", code=1) == []
 
 
-async def test_an_application_may_refuse_a_new_token(sdk: Sdk, broker_process: StartBroker) -> None:
-    daemon = await broker_process()
+async def test_an_application_may_refuse_a_new_token(sdk: Sdk, broker: GetBroker) -> None:
+    daemon = await broker()
     alice = await sdk.client(daemon.websocket, ask_token=True)
     await alice.start_connecting()
     await alice.refuse("token_wanted")
     assert (await alice.event("disconnected"))["code"] == 1  # the SDK's own code: unauthorized
 
 
-async def test_connect_data_and_server_side_subscription_data(sdk: Sdk, broker_process: StartBroker) -> None:
-    daemon = await broker_process({"channel": {"namespaces": [{"name": "feed"}]}})
-    subs = {"feed:all": {"data": {"welcome": True}}}
+async def test_connect_data_and_server_side_subscription_data(sdk: Sdk, broker: GetBroker, key: str) -> None:
+    daemon = await broker({"channel": {"namespaces": [{"name": "feed"}]}})
+    subs = {f"feed:all{key}": {"data": {"welcome": True}}}
     alice = await sdk.client(daemon.websocket, token=token("42", subs=subs), data={"app": "tests"})
     await alice.connect()
-    subscribed = await alice.event("subscribed", channel="feed:all", server=True)
+    subscribed = await alice.event("subscribed", channel=f"feed:all{key}", server=True)
     assert subscribed["data"] == {"welcome": True}
-    await daemon.api("publish", channel="feed:all", data=[1, 2])
-    assert (await alice.publication("feed:all"))["data"] == [1, 2]
+    await daemon.api("publish", channel=f"feed:all{key}", data=[1, 2])
+    assert (await alice.publication(f"feed:all{key}"))["data"] == [1, 2]
 
 
-async def test_the_personal_channel(sdk: Sdk, broker_process: StartBroker) -> None:
-    daemon = await broker_process({"client": {"subscribe_to_user_personal_channel": {"enabled": True}}})
+async def test_the_personal_channel(sdk: Sdk, broker: GetBroker) -> None:
+    daemon = await broker({"client": {"subscribe_to_user_personal_channel": {"enabled": True}}})
     alice = await sdk.connected(daemon.websocket, token=token("42"))
     await alice.event("subscribed", channel="#42", server=True)
     await daemon.api("publish", channel="#42", data="for you")
     assert (await alice.publication("#42"))["data"] == "for you"
 
 
-async def test_the_server_disconnects_for_good_or_for_a_while(sdk: Sdk, broker_process: StartBroker) -> None:
-    daemon = await broker_process()
+async def test_the_server_disconnects_for_good_or_for_a_while(sdk: Sdk, broker: GetBroker) -> None:
+    daemon = await broker()
     alice = await sdk.connected(daemon.websocket, token=token("42"))
     first = alice.id
     await daemon.api("disconnect", user="42", disconnect={"code": 4000, "reason": "come back"})
@@ -106,21 +104,21 @@ async def test_the_server_disconnects_for_good_or_for_a_while(sdk: Sdk, broker_p
     assert (ended["code"], ended["reason"]) == (3503, "force disconnect")
 
 
-async def test_rpc_is_not_available(sdk: Sdk, broker_process: StartBroker) -> None:
-    daemon = await broker_process({"client": {"insecure": True}})
+async def test_rpc_is_not_available(sdk: Sdk, broker: GetBroker) -> None:
+    daemon = await broker({"client": {"insecure": True}})
     alice = await sdk.connected(daemon.websocket)
     with pytest.raises(Exception, match="108"):
         await alice.rpc("method", {"a": 1})
 
 
-async def test_the_built_in_rpc_ping(sdk: Sdk, broker_process: StartBroker) -> None:
-    daemon = await broker_process({"client": {"insecure": True}, "rpc": {"ping": {"enabled": True}}})
+async def test_the_built_in_rpc_ping(sdk: Sdk, broker: GetBroker) -> None:
+    daemon = await broker({"client": {"insecure": True}, "rpc": {"ping": {"enabled": True}}})
     alice = await sdk.connected(daemon.websocket)
     assert await alice.rpc("ping", {}) is None
 
 
-async def test_pings_are_answered(sdk: Sdk, broker_process: StartBroker) -> None:
-    daemon = await broker_process({"client": {"insecure": True, "ping_interval": "1s", "pong_timeout": "500ms"}})
+async def test_pings_are_answered(sdk: Sdk, broker: GetBroker) -> None:
+    daemon = await broker({"client": {"insecure": True, "ping_interval": "1s", "pong_timeout": "500ms"}})
     alice = await sdk.connected(daemon.websocket)
     bob = await sdk.connected(daemon.websocket, "bob")
     await bob.subscribe("clock")
@@ -133,8 +131,8 @@ async def test_pings_are_answered(sdk: Sdk, broker_process: StartBroker) -> None
     assert alice.seen("connecting", code=3012) == []
 
 
-async def test_more_subscriptions_than_allowed(sdk: Sdk, broker_process: StartBroker) -> None:
-    daemon = await broker_process({"client": {"insecure": True, "channel_limit": 2}})
+async def test_more_subscriptions_than_allowed(sdk: Sdk, broker: GetBroker) -> None:
+    daemon = await broker({"client": {"insecure": True, "channel_limit": 2}})
     alice = await sdk.connected(daemon.websocket)
     await alice.subscribe("one")
     await alice.subscribe("two")

@@ -137,6 +137,12 @@ const operations = {
     const { publications, offset, epoch } = await driven.sdk.history(channel, options);
     return { publications: publications.map((pub) => driven.publication(pub)), offset, epoch };
   },
+  reset: () => {
+    for (const { sdk } of clients.values()) sdk.disconnect();
+    clients.clear();
+    wanted.clear();
+    return {};
+  },
   answer: ({ question, value, refuse }) => {
     const { resolve, reject, Unauthorized } = wanted.get(question);
     wanted.delete(question);

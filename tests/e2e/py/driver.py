@@ -186,6 +186,12 @@ async def operate(op: str, args: dict[str, Any]) -> dict[str, Any]:
     if op == "client":
         clients[args["client"]] = Driven(**args)
         return {}
+    if op == "reset":
+        for driven in clients.values():
+            await driven.sdk.disconnect()
+        clients.clear()
+        wanted.clear()
+        return {}
     if op == "answer":
         future = wanted.pop(args["question"])
         if args.get("refuse"):
@@ -245,8 +251,6 @@ async def main() -> None:
         task = asyncio.create_task(handle(command.pop("id"), command.pop("op"), command))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
-    for driven in clients.values():
-        await driven.sdk.disconnect()
 
 
 asyncio.run(main())
