@@ -35,6 +35,8 @@ class _GuardedStream(trio.abc.HalfCloseableStream):
     def __init__(self, link: Link, came: bytes) -> None:
         self._link = link
         self._came = came
+        self._closed = False
+        self._reading = trio.CancelScope()
         self.socket = link.socket
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
@@ -42,7 +44,11 @@ class _GuardedStream(trio.abc.HalfCloseableStream):
             data, self._came = self._came, b""
             await trio.lowlevel.checkpoint()
             return data
-        return await self._link.receive_some()
+        # Hypercorn reads on while it answers, and waits for that read when it has closed.
+        with trio.CancelScope() as self._reading:
+            if not self._closed:
+                return await self._link.receive_some()
+        raise trio.ClosedResourceError
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         with trio.move_on_after(_WRITE_TIMEOUT) as late:
@@ -62,6 +68,8 @@ class _GuardedStream(trio.abc.HalfCloseableStream):
 
     async def aclose(self) -> None:
         self._link.stop()
+        self._closed = True
+        self._reading.cancel()
         await trio.lowlevel.checkpoint()
 
 
