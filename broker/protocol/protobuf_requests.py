@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from google.protobuf.message import Message
 from msgspec import Raw
 
 from broker.protocol.messages import (
@@ -23,6 +24,7 @@ from broker.protocol.messages import (
     UnsubscribeRequest,
 )
 from broker.protocol.schema import client_pb2 as pb
+from broker.protocol.tagfilter import MOST_NODES
 
 __all__ = ["REQUESTS"]
 
@@ -39,30 +41,35 @@ def _connect(m: pb.ConnectRequest) -> ConnectRequest:
     )
 
 
+def _given(m: Message) -> dict[str, Any]:
+    """The members that are there. A connect may hold thousands of messages in which most are not."""
+    return {field.name: value for field, value in m.ListFields()}
+
+
 def _subscribe(m: pb.SubscribeRequest) -> SubscribeRequest:
-    return SubscribeRequest(
-        channel=m.channel,
-        token=m.token,
-        recover=m.recover,
-        epoch=m.epoch,
-        offset=_signed(m.offset),
-        data=Raw(m.data),
-        positioned=m.positioned,
-        recoverable=m.recoverable,
-        join_leave=m.join_leave,
-        delta=m.delta,
-        tf=_filter(m.tf) if m.HasField("tf") else None,
-        flag=m.flag,
-        type=m.type,
-        phase=m.phase,
-        cursor=m.cursor,
-        limit=m.limit,
-        asc=m.asc,
-    )
+    given = _given(m)
+    if "offset" in given:
+        given["offset"] = _signed(m.offset)
+    if "data" in given:
+        given["data"] = Raw(m.data)
+    if "tf" in given:
+        given["tf"] = _filter(m.tf, [MOST_NODES])
+    return SubscribeRequest(**given)
 
 
-def _filter(m: pb.FilterNode) -> FilterNode:
-    return FilterNode(m.op, m.key, m.cmp, m.val, list(m.vals) or None, [_filter(node) for node in m.nodes] or None)
+def _filter(m: pb.FilterNode, room: list[int]) -> FilterNode:
+    """As much of a tree as there is room for: what is too large is refused whether or not the rest is there."""
+    given = _given(m)
+    if "vals" in given:
+        given["vals"] = list(m.vals)
+    if "nodes" in given:
+        given["nodes"] = nodes = []
+        for node in m.nodes:
+            if room[0] <= 0:
+                break
+            room[0] -= 1
+            nodes.append(_filter(node, room))
+    return FilterNode(**given)
 
 
 def _history(m: pb.HistoryRequest) -> HistoryRequest:

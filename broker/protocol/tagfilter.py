@@ -9,10 +9,10 @@ from typing import Final, final
 
 from broker.protocol.messages import FilterNode
 
-__all__ = ["Filter", "compile_filter"]
+__all__ = ["MOST_NODES", "Filter", "compile_filter"]
 
 _DEEPEST: Final = 32
-_MOST_NODES: Final = 256
+MOST_NODES: Final = 256
 _LONGEST_NUMBER: Final = 200
 _NUMBER: Final = re.compile(r"[+-]?[0-9]+(?:\.[0-9]{1,19})?")
 """What Centrifugo's decimals are read from, and no more: others compare as false."""
@@ -49,7 +49,7 @@ def compile_filter(node: FilterNode) -> Filter:
     Raises:
         ValueError: it is malformed, too deep (32) or too large (256 nodes).
     """
-    budget = [_MOST_NODES]
+    budget = [MOST_NODES]
     key, test = _compile(node, 1, budget)
     return Filter(key, test)
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -8,18 +10,19 @@ from google.protobuf.message import DecodeError
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from broker.protocol import PROTOBUF, MalformedFrame, codes
+from broker.protocol import PROTOBUF, MalformedFrame, codes, compile_filter
 from broker.protocol.messages import (
     ClientInfo,
     Command,
     ConnectResult,
+    FilterNode,
     Publication,
     StreamPosition,
     SubscribeResult,
     payload,
 )
 from broker.protocol.protobuf_codec import ProtobufCodec
-from broker.protocol.protobuf_fields import delimited, message, read_varint, varint
+from broker.protocol.protobuf_fields import delimited, message, read_varint, text, varint
 from broker.protocol.protobuf_requests import REQUESTS
 from broker.protocol.schema import client_pb2 as pb
 
@@ -279,6 +282,67 @@ def test_a_bounded_depth_is_read() -> None:
 def test_a_frame_of_pongs_is_read_as_asked() -> None:
     commands = PROTOBUF.commands(bytes(65_536))
     assert next(commands) == next(commands) == Command()
+
+
+def test_of_a_filter_no_more_is_read_than_could_be_used() -> None:
+    def subscribe(tree: bytes) -> FilterNode:
+        data = b"\x08\x01" + message(b"\x2a", message(b"\x6a", tree))
+        (command,) = PROTOBUF.commands(delimited(data))
+        assert command.subscribe is not None
+        assert command.subscribe.tf is not None
+        return command.subscribe.tf
+
+    def count(node: FilterNode) -> int:
+        return 1 + sum(map(count, node.nodes or ()))
+
+    leaf = message(b"\x32", text(b"\x12", "k") + text(b"\x1a", "ex"))
+    tree = subscribe(text(b"\x0a", "and") + leaf * 255)
+    assert count(tree) == 256
+    compile_filter(tree)
+    deep = b""
+    for _ in range(90):
+        deep = message(b"\x32", deep)
+    for wide in (leaf * 256, leaf * 5_000, message(b"\x32", leaf * 200) * 40, deep * 150):
+        tree = subscribe(text(b"\x0a", "and") + wide)
+        assert count(tree) == 257
+        with pytest.raises(ValueError, match="too large"):
+            compile_filter(tree)
+
+
+# ---- frames made to be expensive ------------------------------------------------------------------------------------
+
+
+def many(tag: bytes, body: Callable[[int], bytes]) -> bytes:
+    """About 64 KiB of the same field."""
+    return b"".join(message(tag, body(n)) for n in range(60_000 // (len(body(9_999)) + 2)))
+
+
+@pytest.mark.parametrize(
+    "command",
+    {
+        "subscriptions": message(b"\x22", many(b"\x1a", lambda n: text(b"\x0a", f"{n}"))),
+        "subscriptions with filters": message(
+            b"\x22", many(b"\x1a", lambda n: text(b"\x0a", f"{n}") + message(b"\x12", b"\x6a\x00"))
+        ),
+        "headers": message(b"\x22", many(b"\x32", lambda n: text(b"\x0a", f"{n}"))),
+        "nodes": message(b"\x2a", message(b"\x6a", many(b"\x32", lambda n: b""))),
+        "vals": message(b"\x2a", message(b"\x6a", many(b"\x2a", lambda n: b""))),
+        "the same member": many(b"\x3a", lambda n: b""),
+        "unknown fields": b"\xf8\x07\x01" * 20_000,
+        "groups": b"\x83\x01" * 15_000 + b"\x84\x01" * 15_000,
+        "groups beside each other": b"\x83\x01\x84\x01" * 15_000,
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_costly_frames(command: tuple[str, bytes]) -> None:
+    frame = delimited(b"\x08\x01" + command[1])
+    times = []
+    for _ in range(3):
+        started = time.thread_time()
+        with contextlib.suppress(MalformedFrame):
+            list(PROTOBUF.commands(frame))
+        times.append(time.thread_time() - started)
+    assert min(times) < 0.05  # at most 16 ms on the machine where this was written
 
 
 # ---- the quick way reads what the library reads ---------------------------------------------------------------------
