@@ -85,7 +85,10 @@ class Candidate:
     command: str
 
     def argv(self, port: int, config: Path) -> list[str]:
-        return [part.format(port=port, config=config) for part in shlex.split(self.command)]
+        program, *rest = shlex.split(self.command)
+        if os.sep in program:
+            program = os.path.abspath(program)  # it starts in a folder of its own
+        return [program, *(part.format(port=port, config=config) for part in rest)]
 
 
 @final
