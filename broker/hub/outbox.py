@@ -12,6 +12,7 @@ from typing import Any, Protocol, final
 
 import trio
 
+from broker.eager import own_task
 from broker.protocol import codes
 
 __all__ = ["Outbox", "OutboxOwner", "Sink"]
@@ -54,7 +55,20 @@ class Outbox:
     in which they arose. `queued` is the number of bytes that have not reached the socket.
     """
 
-    __slots__ = ("_held", "_limit", "_owner", "_rest", "_rx", "_sink", "_straight", "_timeout", "_tx", "queued")
+    __slots__ = (
+        "_held",
+        "_limit",
+        "_owner",
+        "_rest",
+        "_rx",
+        "_sent",
+        "_sink",
+        "_straight",
+        "_timeout",
+        "_torn",
+        "_tx",
+        "queued",
+    )
 
     def __init__(self, sink: Sink, owner: OutboxOwner, *, limit: int, write_timeout: float) -> None:
         self._sink = sink
@@ -66,6 +80,8 @@ class Outbox:
         self._tx: trio.MemorySendChannel[bytes] | None = None
         self._rx: trio.MemoryReceiveChannel[bytes] | None = None
         self._rest: bytes | memoryview = b""  # what the writer has taken from the channel but not sent
+        self._torn = False  # a write may have gone half way
+        self._sent: trio.Event | None = None  # somebody waits for the end of the backlog
         self.queued = 0
 
     def offer(self, data: bytes) -> None:
@@ -108,8 +124,23 @@ class Outbox:
             self.queued = 0
             self.offer(held[0] if len(held) == 1 else b"".join(held))
 
-    def close(self) -> bytes:
-        """Take no more bytes. Returns those that still wait; call it when the writer has ended or was cancelled."""
+    async def send_whole(self, data: bytes) -> None:
+        """Send what may be more than may wait, as fast as the peer takes it: each part has the deadline of a write.
+
+        Returns when all of it has left, or when the connection was cut off.
+        """
+        await own_task()
+        for start in range(0, len(data), _BATCH_BYTES):
+            self.offer(data[start : start + _BATCH_BYTES])
+            if self._tx is not None:
+                self._sent = trio.Event()
+                await self._sent.wait()
+            else:
+                await trio.lowlevel.checkpoint()
+
+    def close(self) -> bytes | None:
+        """Take no more bytes. Returns those that still wait, or None if a write was cut off half way: then nothing
+        may follow it. Call it when the writer has ended or was cancelled."""
         parts: list[bytes | memoryview] = [self._rest]
         if self._held is not None:
             parts += self._held
@@ -120,7 +151,7 @@ class Outbox:
                 except (trio.WouldBlock, trio.EndOfChannel):
                     break
         self._stop()
-        return b"".join(parts)
+        return None if self._torn else b"".join(parts)
 
     def _stop(self) -> None:
         self._owner = self._straight = self._held = None
@@ -168,6 +199,8 @@ class Outbox:
                 # no await between the empty channel and this: an offer in between would be overtaken
                 self._tx = self._rx = None
                 self._straight = self._sink.try_send
+                if self._sent is not None:
+                    self._sent.set()
                 return
             self._rest = b"".join(parts)
             with trio.move_on_after(self._timeout) as deadline:
@@ -184,10 +217,11 @@ class Outbox:
         try_send = self._sink.try_send
         if try_send is None:
             await trio.lowlevel.checkpoint_if_cancelled()  # nothing has left yet: `close` still gives it to the peer
-            # a cancelled send may have gone half way, so nothing may follow it: the rest is given up first
-            data, self._rest = bytes(self._rest), b""
-            await self._sink.send_all(data)
-            self.queued -= len(data)
+            self._torn = True
+            await self._sink.send_all(bytes(self._rest))
+            self._torn = False
+            self.queued -= len(self._rest)
+            self._rest = b""
             return
         while self._rest:
             try:

@@ -113,7 +113,7 @@ class Connection:
     async def _say_goodbye(self) -> None:
         self.link.stop()
         rest = self.outbox.close()
-        if self._cut_off:
+        if self._cut_off or rest is None:
             return
         try:
             with trio.move_on_after(_LINGER) as late:

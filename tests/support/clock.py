@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import trio
 import trio.testing
 
-__all__ = ["run_in_virtual_time"]
+__all__ = ["run_in_virtual_time", "seconds"]
 
 _LONGEST = 4 * 3600.0
 """Virtual seconds: a test that waits for what never comes would go on with pings for ever."""
@@ -22,3 +23,12 @@ def run_in_virtual_time(test: Callable[[], Coroutine[Any, Any, None]], **options
             await test()
 
     trio.run(bounded, **{**options, "clock": trio.testing.MockClock(autojump_threshold=0)})
+
+
+@contextmanager
+def seconds(expected: float, *, within: float = 0.06) -> Iterator[None]:
+    """The block takes this long, give or take what a timer wheel may be late."""
+    began = trio.current_time()
+    yield
+    took = trio.current_time() - began
+    assert expected - 1e-9 <= took <= expected + within, took
