@@ -299,11 +299,12 @@ def test_of_a_filter_no_more_is_read_than_could_be_used() -> None:
     tree = subscribe(text(b"\x0a", "and") + leaf * 255)
     assert count(tree) == 256
     compile_filter(tree)
-    deep = b""
-    for _ in range(90):
-        deep = message(b"\x32", deep)
-    for wide in (leaf * 256, leaf * 5_000, message(b"\x32", leaf * 200) * 40, deep * 150):
-        tree = subscribe(text(b"\x0a", "and") + wide)
+    op = text(b"\x0a", "and")
+    deep = leaf
+    for _ in range(30):
+        deep = message(b"\x32", op + deep)
+    for wide in (leaf * 256, leaf * 5_000, message(b"\x32", op + leaf * 200) * 40, deep * 150):
+        tree = subscribe(op + wide)
         assert count(tree) == 257
         with pytest.raises(ValueError, match="too large"):
             compile_filter(tree)
