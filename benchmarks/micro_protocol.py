@@ -1,10 +1,11 @@
 """`python -m benchmarks.micro_protocol`: microseconds of reading commands and of writing replies and pushes.
 
-Best of five runs each, on whatever core is free. No sockets, no loop: what is left is the codec's own cost.
+CPU time, best of five runs each. No sockets, no loop: what is left is the codec's own cost.
 """
 
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -41,6 +42,13 @@ def main() -> None:
     ticker = b'{"symbol":"EURUSD","bid":1.0%d,"ask":1.0%d,"venues":["%b"],"time":1795000000%d}'
     before, after = (ticker % (n, n + 3, b"x" * 200, n) for n in (812, 815))
     report("patch of a 280 B payload, two places changed", lambda: fossil.create(before, after))
+    noise = random.Random(1).randbytes(65_536)
+    changed = noise[:30_000] + b"!" + noise[30_001:]
+    blocks = random.Random(1).sample([noise[at : at + 16] for at in range(0, len(noise), 16)], 4096)
+    shuffled = b"?".join(blocks)[: len(noise)]
+    report("patch of 64 KiB, one place changed", lambda: fossil.create(noise, changed))
+    report("patch of 64 KiB, nothing in common", lambda: fossil.create(noise, noise[::-1]))
+    report("patch of 64 KiB, the worst there is", lambda: fossil.create(noise, shuffled))
     wanted = compile_filter(
         FilterNode("and", nodes=[FilterNode("", "kind", "eq", "goal"), FilterNode("", "xg", "gte", "0.8")])
     )
@@ -58,6 +66,7 @@ def _reading(codec: Codec, frame: bytes) -> Callable[[], object]:
 def _json_frames() -> dict[str, bytes]:
     return {
         "publish, 128 B": b'{"id":12,"publish":{"channel":"chat:index","data":%b}}' % DATA,
+        "publish, lone surrogate": rb'{"id":12,"publish":{"channel":"chat:index","data":"\ud83d"}}',
         "subscribe": b'{"id":2,"subscribe":{"channel":"chat:index","flag":1}}',
         "rpc, 128 B": b'{"id":3,"rpc":{"method":"say","data":%b}}' % DATA,
         "pong": b"{}",
