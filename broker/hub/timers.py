@@ -28,24 +28,31 @@ class Timed(Protocol):
 
 @final
 class TimerWheel:
-    """Wakes each `Timed` once, at or shortly after the time it asked for. Times are Trio's clock, in seconds."""
+    """Wakes each `Timed` once, at or shortly after the time it asked for, and those of one tick in the order in which
+    they asked. Times are Trio's clock, in seconds."""
 
-    __slots__ = ("_changed", "_heap", "_next", "_slots")
+    __slots__ = ("_changed", "_fired", "_heap", "_next", "_slots")
 
     def __init__(self) -> None:
         self._slots: dict[int, dict[Timed, None]] = {}
         self._heap: list[int] = []
         self._next = math.inf  # the slot the task sleeps for
+        self._fired: float = -math.inf  # up to here everything was woken
         self._changed = trio.Event()
 
     def __len__(self) -> int:
         return sum(len(slot) for slot in self._slots.values())
 
     def arm(self, timed: Timed, when: float) -> None:
-        """Wake `timed` at `when`, instead of any earlier appointment."""
+        """Wake `timed` at `when`, instead of any earlier appointment; infinity is never.
+
+        A time that is over is the next tick: who arms again from `on_timer` cannot keep the others waiting.
+        """
         if timed.slot is not None:
             self.disarm(timed)
-        number = math.ceil(when / _TICK)
+        if when == math.inf:
+            return
+        number = math.ceil(max(when / _TICK, self._fired + 1))
         slot = self._slots.get(number)
         if slot is None:
             slot = self._slots[number] = {}
@@ -73,16 +80,12 @@ class TimerWheel:
             await self._fire(trio.current_time())
 
     async def _fire(self, now: float) -> None:
-        current = math.floor(now / _TICK + 1e-6)
+        self._fired = current = math.floor(now / _TICK + 1e-6)
         while self._heap and self._heap[0] <= current:
             number = heapq.heappop(self._heap)
-            due = self._slots[number]
-            woken = 0
-            while due:
-                timed, _ = due.popitem()
-                timed.slot = None
-                timed.on_timer(now)
-                woken += 1
-                if woken % 64 == 0:
+            for count, timed in enumerate(self._slots.pop(number), 1):
+                if timed.slot == number:  # else it was disarmed by one before it
+                    timed.slot = None
+                    timed.on_timer(now)
+                if count % 64 == 0:
                     await trio.lowlevel.checkpoint()
-            del self._slots[number]
