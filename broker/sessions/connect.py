@@ -126,6 +126,8 @@ async def _authenticate(client: Client, request: ConnectRequest) -> _Credentials
         who.grants[channel] = (resolved, SubscribeGrant.of(resolved, Source.USER_PERSONAL))
 
     for channel in request.subs or ():
+        if len(who.grants) > options.channel_limit:
+            break  # refused whatever follows, and thousands may
         resolved = rules.channels.resolve(channel)
         if resolved is None or not channel:
             raise codes.Disconnected(codes.BAD_PROTOCOL)

@@ -174,6 +174,14 @@ async def test_more_server_side_subscriptions_than_a_client_may_have() -> None:
         assert (await client.ask(subscribe={"channel": "c"}))["error"]["code"] == 106
 
 
+async def test_more_subscriptions_than_a_client_may_have_are_not_looked_at() -> None:
+    async with open_house(options(client={"channel_limit": 2})) as house:
+        subs = {channel: {} for channel in ("a", "b", "c", "d", "unknown:e")}
+        assert await refused(await house.client(), subs=subs) == 3505
+        assert await refused(await house.client(), subs={"unknown:e": {}, **subs}) == 3501
+        assert set((await house.connected(subs={"a": {}, "b": {}})).hello["subs"]) == {"a", "b"}
+
+
 async def test_limits_are_checked_in_order_and_expiry_comes_last() -> None:
     limits = {"channel_limit": 1, "user_connection_limit": 1}
     async with open_house(secured(client=limits)) as house:
