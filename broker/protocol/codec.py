@@ -48,7 +48,7 @@ class Codec(Protocol):
         ...
 
     def commands(self, frame: bytes) -> Iterator[Command]:
-        """The commands of a frame, in order, each decoded when it is asked for.
+        """The commands of a frame, in order, each decoded when it is asked for; the only one of a frame at once.
 
         Raises:
             MalformedFrame: at the first one that cannot be decoded; those before it have been given.
