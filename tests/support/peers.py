@@ -95,7 +95,7 @@ class House:
         assert given is not None, answer
         return given
 
-    async def api(self, method: str, **params: Any) -> dict[str, Any]:
+    async def api(self, method: str, /, **params: Any) -> dict[str, Any]:
         """Call the HTTP API; whatever it says, it says it with status 200."""
         answer = await self.http("POST", f"/api/{method}", json.dumps(params).encode())
         assert answer.status == 200, answer
