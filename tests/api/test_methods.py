@@ -60,7 +60,7 @@ pytestmark = pytest.mark.virtual_time
         ("history", {"channel": "nope:x"}, UNKNOWN),
         ("history", {"channel": "x"}, UNAVAILABLE),
         ("history", {"channel": "kept:x", "since": {"epoch": "other"}}, UNRECOVERABLE),
-        ("history", {"channel": "kept:x", "since": {}, "reverse": True}, BAD),  # Centrifugo: 100, as if it were its fault
+        ("history", {"channel": "kept:x", "since": {}, "reverse": True}, BAD),  # Centrifugo: 100
         ("history_remove", {}, BAD),
         ("history_remove", {"channel": "nope:x"}, UNKNOWN),
         ("history_remove", {"channel": "x"}, UNAVAILABLE),
