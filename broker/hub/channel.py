@@ -56,6 +56,7 @@ class Channel:
         "_waiting_bytes",
         "collecting",
         "deliveries",
+        "failure",
         "groups",
         "joining",
         "name",
@@ -73,6 +74,7 @@ class Channel:
         self.collecting: dict[Subscription, list[Publication]] = {}
         self.top: StreamPosition | None = None
         self.ready: trio.Event | None = None  # while the engine is being asked to begin or end delivering
+        self.failure: Exception | None = None  # it could not be asked: the channel never was
         self.number = 0
         self.subscriptions = 0
         self.deliveries = 0

@@ -10,12 +10,13 @@ from typing import Any, final
 import attrs
 import trio
 
-from broker.eager import own_task
+from broker.eager import begin, go_on, own_task
 from broker.hub.channel import Channel
 from broker.hub.control import ControlCommand, DisconnectUser
 from broker.hub.ports import (
     PLAIN_PUBLISH,
     Broker,
+    EngineUnavailable,
     HistoryPage,
     HistoryQuery,
     Presence,
@@ -118,59 +119,80 @@ class Node:
     # ---- channels of this node ------------------------------------------------------------------------------------
 
     async def open_channel(self, name: str) -> Channel:
-        """The channel, with the engine delivering to it. The caller adds its subscription before its next await."""
+        """The channel, with the engine delivering to it. The caller adds its subscription before its next await.
+
+        Raises:
+            EngineUnavailable: it cannot be asked to deliver.
+        """
         while True:
             channel = self.registry.channels.get(name)
             if channel is None:
-                channel = Channel(name, self._spawn)
-                channel.ready = ready = trio.Event()
-                self.registry.channels[name] = channel
-                self.counters.actions["broker_subscribe"] += 1
-                try:
-                    await self._broker.subscribe(name)
-                except BaseException:
-                    del self.registry.channels[name]
-                    raise
-                finally:
-                    channel.ready = None
-                    ready.set()
-                self._idle[name] = self._clock()  # until it has a subscriber
+                channel = self.registry.channels[name] = Channel(name, self._spawn)
+                channel.ready = trio.Event()
+                self._run(self._begin_delivery(channel, channel.ready))
+            ready = channel.ready
+            if ready is not None:
+                await own_task()
+                await ready.wait()
+            if channel.failure is not None:
+                raise channel.failure
+            if ready is None:
                 return channel
-            if channel.ready is None:
-                return channel
-            await own_task()
-            await channel.ready.wait()
+
+    async def _begin_delivery(self, channel: Channel, ready: trio.Event) -> None:
+        """A task of the hub, not of the client that came first: if that one goes, the others still want it."""
+        self.counters.actions["broker_subscribe"] += 1
+        try:
+            await self._broker.subscribe(channel.name)
+        except Exception as error:  # for those who wait: names come from clients, and one must not end them all
+            channel.failure = error
+            del self.registry.channels[channel.name]
+        else:
+            self._idle[channel.name] = self._clock()  # until it has a subscriber
+        finally:
+            channel.ready = None
+            ready.set()
 
     def release(self, channel: Channel) -> None:
         """Call after a subscription was removed: a channel that nobody uses goes after a moment."""
         if not channel.subscriptions:
             self._idle[channel.name] = self._clock()
 
-    async def _drop_idle(self) -> None:
+    def _drop_idle(self) -> None:
         before = self._clock() - _LINGER
         for name, since in list(self._idle.items()):
             if since > before:
                 continue
             del self._idle[name]
             channel = self.registry.channels[name]
-            if channel.subscriptions:
-                continue
-            channel.ready = ready = trio.Event()  # who wants it now waits until the engine has let go of it
-            try:
-                self.counters.actions["broker_unsubscribe"] += 1
-                await self._broker.unsubscribe(name)
-            finally:
-                self.counters.deliveries += channel.deliveries
-                del self.registry.channels[name]
-                ready.set()
+            if not channel.subscriptions:
+                channel.ready = trio.Event()  # who wants it now waits until the engine has let go of it
+                self._run(self._end_delivery(channel, channel.ready))
+
+    async def _end_delivery(self, channel: Channel, ready: trio.Event) -> None:
+        self.counters.actions["broker_unsubscribe"] += 1
+        try:
+            await self._broker.unsubscribe(channel.name)
+        except EngineUnavailable:
+            pass  # what it goes on to deliver finds no channel here
+        finally:
+            self.counters.deliveries += channel.deliveries
+            del self.registry.channels[channel.name]
+            ready.set()
 
     async def _janitor(self) -> None:
         while True:
             await trio.sleep(_LINGER / 2)
-            await self._drop_idle()
+            self._drop_idle()
 
     def _spawn(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._nursery.start_soon(task)
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        """At once, and where it has to wait in a task of the hub."""
+        done, _ = begin(work)
+        if not done:
+            self._nursery.start_soon(go_on, work)
 
     # ---- connections ----------------------------------------------------------------------------------------------
 

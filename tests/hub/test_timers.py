@@ -152,14 +152,18 @@ async def test_one_may_disarm_and_arm_others_of_the_same_tick(wheel: TimerWheel)
 
 
 async def test_a_crowd_of_one_tick_lets_others_run_and_may_leave_meanwhile(wheel: TimerWheel) -> None:
-    crowd = [Sleeper() for _ in range(1000)]
+    begun = trio.Event()
+    crowd = [Sleeper(lambda _, now: begun.set()) for _ in range(1000)]
     for sleeper in crowd:
         wheel.arm(sleeper, 1)
-    await trio.sleep(1)
-    assert 0 < sum(len(sleeper.woken) for sleeper in crowd) < 1000
+    await begun.wait()
     wheel.disarm(crowd[-1])
     wheel.arm(crowd[-2], 9)
-    await trio.sleep(1)
+    turns = 0
+    while not crowd[-3].woken:
+        await trio.lowlevel.checkpoint()
+        turns += 1
+    assert turns > 10
     assert [len(sleeper.woken) for sleeper in crowd] == [1] * 998 + [0, 0]
     wheel.disarm(crowd[-2])
     assert len(wheel) == 0
