@@ -35,15 +35,32 @@ __all__ = ["MemoryBroker", "MemoryEngine", "MemoryPresence", "open_memory_engine
 
 IDEMPOTENCY_TTL = 300.0
 _JANITOR_INTERVAL = 1.0
+_EXPIRED_AT_ONCE = 1000
+"""Looked at between two checkpoints: some milliseconds."""
 
 
 @final
 class _Stream:
-    """A channel's memory: `pubs` with consecutive offsets up to `top`. Times are the engine's clock, 0 for never."""
+    """A channel's memory: `pubs` with consecutive offsets up to `top`. Times are the engine's clock, 0 for never.
 
-    __slots__ = ("epoch", "expires_at", "meta_expires_at", "pubs", "top", "version", "version_epoch")
+    `watched` and `meta_watched`: an expiry is on the engine's heap. It may have moved to later since.
+    """
 
-    def __init__(self, epoch: str) -> None:
+    __slots__ = (
+        "channel",
+        "epoch",
+        "expires_at",
+        "meta_expires_at",
+        "meta_watched",
+        "pubs",
+        "top",
+        "version",
+        "version_epoch",
+        "watched",
+    )
+
+    def __init__(self, channel: str, epoch: str) -> None:
+        self.channel = channel
         self.epoch = epoch
         self.top = 0
         self.pubs: deque[Publication] = deque()
@@ -51,6 +68,7 @@ class _Stream:
         self.meta_expires_at = 0.0
         self.version = 0
         self.version_epoch = ""
+        self.watched = self.meta_watched = False
 
     @property
     def position(self) -> StreamPosition:
@@ -67,7 +85,8 @@ class MemoryBroker:
         self._deliver: Deliver | None = None
         self._streams: dict[str, _Stream] = {}
         self._results: dict[tuple[str, str], tuple[StreamPosition, float]] = {}
-        self._expiries: list[tuple[float, str]] = []  # a heap of when to look at a channel again
+        self._expiries: list[tuple[float, int, _Stream, bool]] = []  # a heap: when to look at which, for its meta
+        self._pushed = 0
 
     def attach(self, deliver: Deliver) -> None:
         self._deliver = deliver
@@ -94,7 +113,9 @@ class MemoryBroker:
             self.deliver.publication(channel, pub, "", None)
             result = _NOWHERE
         if options.idempotency_key and not result.suppressed:
-            self._results[channel, options.idempotency_key] = (result.position, self._clock() + IDEMPOTENCY_TTL)
+            key = channel, options.idempotency_key
+            self._results.pop(key, None)  # so that the oldest stay in front
+            self._results[key] = (result.position, self._clock() + IDEMPOTENCY_TTL)
         return result
 
     def _append(self, channel: str, pub: Publication, options: PublishOptions) -> PublishResult:
@@ -115,9 +136,10 @@ class MemoryBroker:
         stream.pubs.append(pub)
         while len(stream.pubs) > history.size:
             stream.pubs.popleft()
-        if not stream.expires_at:
-            heapq.heappush(self._expiries, (now + history.ttl, channel))
         stream.expires_at = now + history.ttl
+        if not stream.watched:
+            stream.watched = True
+            self._watch(stream.expires_at, stream, False)
         self.deliver.publication(channel, pub, stream.epoch, base)
         return PublishResult(stream.position)
 
@@ -127,15 +149,23 @@ class MemoryBroker:
         if stream is not None and stream.meta_expires_at and stream.meta_expires_at <= now:
             stream = None  # its position was forgotten: a new epoch begins
         if stream is None:
-            stream = self._streams[channel] = _Stream("".join(self._rng.choices(string.ascii_letters, k=8)))
+            stream = self._streams[channel] = _Stream(channel, self._epoch())
         elif stream.expires_at and stream.expires_at <= now:
             stream.pubs.clear()
             stream.expires_at = 0.0
         if meta_ttl:
-            if not stream.meta_expires_at:
-                heapq.heappush(self._expiries, (now + meta_ttl, channel))
             stream.meta_expires_at = now + meta_ttl
+            if not stream.meta_watched:
+                stream.meta_watched = True
+                self._watch(stream.meta_expires_at, stream, True)
         return stream
+
+    def _epoch(self) -> str:
+        return "".join(self._rng.choices(string.ascii_letters, k=8))
+
+    def _watch(self, at: float, stream: _Stream, meta: bool) -> None:
+        self._pushed += 1
+        heapq.heappush(self._expiries, (at, self._pushed, stream, meta))
 
     async def publish_join(self, channel: str, info: ClientInfo) -> None:
         self.deliver.join(channel, info)
@@ -157,25 +187,34 @@ class MemoryBroker:
         if stream is not None:
             stream.pubs.clear()
 
-    def expire(self) -> None:
-        """Forget what is over. Called about once a second."""
+    def expire(self) -> bool:
+        """Forget what is over, about once a second. True if there is more than is done in one go."""
         now = self._clock()
-        while self._expiries and self._expiries[0][0] <= now:
-            _, channel = heapq.heappop(self._expiries)
-            stream = self._streams.get(channel)
-            if stream is None:
-                continue
-            if stream.meta_expires_at and stream.meta_expires_at <= now:
-                del self._streams[channel]
-                continue
-            if stream.expires_at and stream.expires_at <= now:
-                stream.pubs.clear()
-                stream.expires_at = 0.0
-            again = [at for at in (stream.expires_at, stream.meta_expires_at) if at]
-            if again:
-                heapq.heappush(self._expiries, (min(again), channel))
-        for key in [key for key, (_, at) in self._results.items() if at <= now]:
-            del self._results[key]
+        return all(self._expire_result(now) | self._expire_stream(now) for _ in range(_EXPIRED_AT_ONCE))
+
+    def _expire_result(self, now: float) -> bool:
+        key = next(iter(self._results), None)
+        if key is None or self._results[key][1] > now:
+            return False
+        del self._results[key]
+        return True
+
+    def _expire_stream(self, now: float) -> bool:
+        if not self._expiries or self._expiries[0][0] > now:
+            return False
+        _, _, stream, meta = heapq.heappop(self._expiries)
+        if self._streams.get(stream.channel) is not stream:
+            return True  # forgotten already
+        moved = stream.meta_expires_at if meta else stream.expires_at
+        if moved > now:
+            self._watch(moved, stream, meta)
+        elif meta:
+            del self._streams[stream.channel]
+        else:
+            stream.watched = False
+            stream.pubs.clear()
+            stream.expires_at = 0.0
+        return True
 
 
 _NOWHERE = PublishResult(StreamPosition())
@@ -245,7 +284,8 @@ async def open_memory_engine(rng: random.Random | None = None) -> AsyncIterator[
         async def janitor() -> None:
             while True:
                 await trio.sleep(_JANITOR_INTERVAL)
-                broker.expire()
+                while broker.expire():
+                    await trio.lowlevel.checkpoint()
 
         nursery.start_soon(janitor, name="memory engine janitor")
         try:
