@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -18,8 +19,10 @@ from typing import Any, final
 import trio
 
 HERE = Path(__file__).parent
+NODE = shutil.which("node", path=Path(sys.executable).parent) or "node"
+"""`make test` puts one beside our Python where the system has none that will do."""
 PROGRAMS = {
-    "js": ["node", str(HERE / "js" / "driver.mjs")],
+    "js": [NODE, str(HERE / "js" / "driver.mjs")],
     "python": [sys.executable, str(HERE / "py" / "driver.py")],
 }
 PATIENCE = 15.0
