@@ -34,8 +34,6 @@ async def connect(client: Client, id: int, request: ConnectRequest) -> None:
     """Authenticate, subscribe to what comes with the connection, answer, announce."""
     if client.status is not Status.NEW:
         raise codes.Disconnected(codes.BAD_PROTOCOL)
-    if not id:
-        raise codes.Disconnected(codes.BAD_PROTOCOL)
     options = client.context.rules.client
     who = await _authenticate(client, request)
     if len(who.grants) > options.channel_limit:

@@ -45,7 +45,8 @@ def _expired(client: Client, sub: ClientSubscription) -> bool:
 async def _refresh_presence(client: Client, channel: str, sub: ClientSubscription) -> None:
     node = client.context.node
     await node.add_presence(channel, client.client_id, client.client_info(channel))
-    if client.subs.get(channel) is not sub:
+    now = client.subs.get(channel)
+    if now is not sub and (now is None or not now.presence):
         # it ended while the store was writing: what was put back must go again
         await node.remove_presence(channel, client.client_id)
 

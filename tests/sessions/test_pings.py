@@ -226,6 +226,23 @@ async def test_a_refresh_that_comes_too_late_does_not_bring_a_client_back() -> N
         assert (await house.api("presence_stats", channel="room"))["result"]["num_clients"] == 0
 
 
+async def test_a_refresh_that_comes_too_late_does_not_take_a_newer_subscription_away() -> None:
+    gates = Gates()
+    async with open_house(options({"presence": True}), pace=gates) as house:
+        client = await house.connected()
+        await client.ask(subscribe={"channel": "room"})
+        gates.hold("add done")
+        await client.nothing(28)
+        assert gates.held("add done") == 1
+        await client.ask(unsubscribe={"channel": "room"})
+        await client.command(subscribe={"channel": "room"})
+        await gates.wait_until_held("add done", 2)
+        gates.open("add done")
+        assert (await client.next())["subscribe"] == {}
+        await client.nothing()
+        assert (await house.api("presence_stats", channel="room"))["result"]["num_clients"] == 1
+
+
 async def test_a_store_that_fails_is_asked_again() -> None:
     gates = Gates()
     async with open_house(options({"presence": True}), pace=gates) as house:
