@@ -87,7 +87,8 @@ class ClientSubscription(Subscription):
 
 
 class Client:
-    """One connected client. `subs` holds subscriptions and reservations by channel.
+    """One connected client. `subs` holds subscriptions and reservations by channel; `leaving` those that have ended
+    while the engine is still being told, with the event of its end.
 
     Times are Trio's clock, `math.inf` for never; `expire_at` is in Unix seconds, 0 for never. `pings` counts those
     that wait for their pong, `pinged_at` is when the last one was sent. `slot` belongs to the timer wheel.
@@ -100,6 +101,7 @@ class Client:
         "expire_at",
         "expires",
         "info",
+        "leaving",
         "next_ping",
         "next_pong",
         "next_tick",
@@ -124,6 +126,7 @@ class Client:
         self.client_id = self.session_id = self.user = ""
         self.info = b""
         self.subs: dict[str, ClientSubscription] = {}
+        self.leaving: dict[str, tuple[ClientSubscription, trio.Event]] = {}
         self.expire_at = 0
         self.client_side_refresh = True
         self.expires = self.next_ping = self.next_pong = self.next_tick = math.inf

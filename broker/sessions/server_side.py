@@ -84,7 +84,7 @@ async def end(client: Client, channel: str, sub: ClientSubscription, why: codes.
     del client.subs[channel]
     client.detach(sub)
     client.push_unsubscribe(channel, why)
-    await subscriptions.forget(client, channel, sub)
+    await subscriptions.leave(client, channel, sub)
 
 
 async def insufficient(client: Client, channel: str, sub: ClientSubscription) -> None:

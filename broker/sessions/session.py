@@ -9,12 +9,13 @@ Facts: client protocol (https://centrifugal.dev/docs/transports/client_protocol)
 from __future__ import annotations
 
 import math
+from collections.abc import Coroutine
 from time import perf_counter
-from typing import final
+from typing import Any, final
 
 import trio
 
-from broker.eager import own_task
+from broker.eager import begin, go_on, own_task
 from broker.hub import (
     ControlCommand,
     DisconnectUser,
@@ -212,7 +213,17 @@ class Session(Client):
 
     async def cleanup(self) -> None:
         """What may wait for a presence store, after the transport is closed."""
-        subs, self.subs = self.subs, {}
-        with trio.move_on_after(_CLEANUP_TIMEOUT, shield=True):
-            for channel, sub in subs.items():
-                await subscriptions.forget(self, channel, sub)
+        ended = [*self.subs.items(), *((channel, sub) for channel, (sub, _) in self.leaving.items())]
+        self.subs, self.leaving = {}, {}
+        waiting: list[Coroutine[Any, Any, None]] = []
+        for channel, sub in ended:
+            work = subscriptions.forget(self, channel, sub)
+            done, _ = begin(work)
+            if not done:
+                waiting.append(work)
+        if waiting:
+            # side by side: a client of many channels must not need as many turns of a slow store
+            with trio.move_on_after(_CLEANUP_TIMEOUT, shield=True):
+                async with trio.open_nursery() as nursery:
+                    for work in waiting:
+                        nursery.start_soon(go_on, work)

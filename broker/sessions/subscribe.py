@@ -127,5 +127,5 @@ async def unsubscribe(client: Client, id: int, request: UnsubscribeRequest) -> N
     sub = client.subs.pop(channel, None)
     if sub is not None:
         client.detach(sub)
-        await subscriptions.forget(client, channel, sub)
+        await subscriptions.leave(client, channel, sub)
     client.reply(client.wire.codec.unsubscribe(id))

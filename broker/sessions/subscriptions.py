@@ -15,12 +15,13 @@ import structlog
 import trio
 
 from broker.channels import SubscribeGrant
+from broker.eager import begin, go_on, own_task
 from broker.hub import DeltaMode, EngineUnavailable, GroupKey, HistoryPage, HistoryQuery, UnrecoverablePosition
 from broker.protocol import Filter, Publication, StreamPosition, SubscribeResult, codes
 from broker.sessions import recovery
 from broker.sessions.client import Client, ClientSubscription, Status
 
-__all__ = ["Prepared", "Wanted", "abandon", "announce", "commit", "forget", "prepare", "reserve"]
+__all__ = ["Prepared", "Wanted", "abandon", "announce", "commit", "forget", "leave", "prepare", "reserve"]
 
 _log = structlog.get_logger("broker.sessions")
 
@@ -89,6 +90,10 @@ async def prepare(
     if delta is not DeltaMode.OFF or grant.push_join_leave or wanted.filter is not None:
         sub.key = GroupKey(client.wire, delta, grant.push_join_leave, wanted.filter)
 
+    if channel in client.leaving:
+        await own_task()
+        await client.leaving[channel][1].wait()
+        _still_reserved(client, channel, sub)
     node = client.context.node
     sub.channel = await node.open_channel(channel)
     _still_reserved(client, channel, sub)
@@ -227,9 +232,24 @@ async def forget(client: Client, channel: str, sub: ClientSubscription) -> None:
         _log.warning("a client that left is still seen in a channel", channel=channel, error=str(error))
 
 
+async def leave(client: Client, channel: str, sub: ClientSubscription) -> None:
+    """`forget` for a subscription that is no longer among the client's. If the client goes meanwhile, its clean-up
+    does it again, and a new subscription to the channel waits, so that it is not the new one who is forgotten."""
+    work = forget(client, channel, sub)
+    done, _ = begin(work)
+    if done:
+        return
+    left = trio.Event()
+    client.leaving[channel] = (sub, left)
+    await own_task()
+    await go_on(work)
+    del client.leaving[channel]
+    left.set()
+
+
 async def abandon(client: Client, channel: str, sub: ClientSubscription) -> None:
     """Undo a reservation, and whatever of it had been done."""
     if client.subs.get(channel) is sub:
         del client.subs[channel]
     client.detach(sub)
-    await forget(client, channel, sub)
+    await leave(client, channel, sub)
