@@ -55,9 +55,9 @@ class Machine(Protocol):
 @final
 class Connection:
     """A `Readable` for the reader, an `OutboxOwner` for the outbox. `busy` while a coroutine of `run_in_order` waits
-    in its own task: reading is paused then."""
+    in its own task: reading is paused then. `ending` from the first decision to end on: nothing begins any more."""
 
-    __slots__ = ("_counters", "_cut_off", "_ending", "_goodbye", "busy", "link", "machine", "nursery", "outbox")
+    __slots__ = ("_counters", "_cut_off", "_goodbye", "busy", "ending", "link", "machine", "nursery", "outbox")
 
     machine: Machine
 
@@ -67,7 +67,7 @@ class Connection:
         self.outbox = Outbox(link, self, limit=outbox_limit, write_timeout=write_timeout)
         self.nursery: trio.Nursery | None = None
         self.busy = False
-        self._ending = False
+        self.ending = False
         self._cut_off = False
         self._goodbye: trio.CancelScope | None = None
 
@@ -77,7 +77,7 @@ class Connection:
         """From the accepted peer to the last trace of it: this task is the connection."""
         try:
             async with trio.open_nursery() as self.nursery:
-                if self._ending:
+                if self.ending:
                     self.nursery.cancel_scope.cancel()
                 self.link.start(self, self.nursery)
                 await trio.sleep_forever()
@@ -85,17 +85,21 @@ class Connection:
             # The wall. A star, because a bug comes in a group with what was cancelled beside it.
             self.crashed()
         finally:
-            self._ending = True
+            self.ending = True
             self.nursery = None
-            self.machine.ended()
             with trio.CancelScope(shield=True) as self._goodbye:  # every wait within has a deadline of its own
-                await self._say_goodbye()
-                await self.link.aclose()
-                await self.machine.cleanup()
+                for last in (self._leave, self._say_goodbye, self.link.aclose, self.machine.cleanup):
+                    try:
+                        await last()
+                    except Exception:
+                        self.crashed()  # and the rest of the end all the same
+
+    async def _leave(self) -> None:
+        self.machine.ended()
 
     def end(self) -> None:
         """Begin to end: what waits in the nursery is cancelled, then the peer is told."""
-        self._ending = True
+        self.ending = True
         if self.nursery is not None:
             self.nursery.cancel_scope.cancel()
 
@@ -127,7 +131,7 @@ class Connection:
 
     def readable(self) -> None:
         """Something came."""
-        while True:
+        while not self.ending:
             data = self.link.receive()
             if data is None:
                 return
@@ -135,7 +139,7 @@ class Connection:
                 self.drop()
                 return
             self.machine.feed(data)
-            if not self.link.pending() or self.busy or self._ending:
+            if self.busy or not self.link.pending():
                 return
 
     def hung_up(self) -> None:
@@ -168,24 +172,25 @@ class Connection:
             self.nursery.start_soon(self._finish, work)
 
     async def _finish(self, work: Coroutine[Any, Any, None]) -> None:
-        await go_on(work)
-        self.busy = False
-        if self._ending:
-            return
-        self.machine.advance()  # what waited in its buffer
-        if not self.busy and not self._ending:
-            self.link.resume()
-            if self.link.pending():
-                self.readable()
+        try:
+            await go_on(work)
+            self.busy = False
+            if not self.ending:
+                self.machine.advance()  # what waited in its buffer
+            if not self.busy and not self.ending:
+                self.link.resume()
+                if self.link.pending():
+                    self.readable()
+        except Exception:
+            self.crashed()
 
     def run_beside(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something that nobody waits for; reading goes on.
 
         Whoever calls (an API request, the timer wheel, a fan-out) has no part in it, so the wall is here.
         """
-        nursery = self.nursery
-        if nursery is None:
-            work.close()
+        if self.ending or self.nursery is None:
+            work.close()  # its nursery may be closed already
             return
         try:
             done, _ = begin(work)
@@ -193,7 +198,13 @@ class Connection:
             self.crashed()
             return
         if not done:
-            nursery.start_soon(go_on, work)
+            self.nursery.start_soon(self._finish_beside, work)
+
+    async def _finish_beside(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await go_on(work)
+        except Exception:
+            self.crashed()
 
     # ---- the outbox's owner ---------------------------------------------------------------------------------------
 
@@ -204,5 +215,5 @@ class Connection:
         self.end()
 
     def spawn(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        if self.nursery is not None and not self._ending:
+        if self.nursery is not None and not self.ending:
             self.nursery.start_soon(task)

@@ -238,14 +238,21 @@ class StreamLink:
 
     async def _read(self, readable: Readable) -> None:
         with trio.CancelScope() as self._stop:
-            ended = False
-            while not ended:
-                while self._paused:
-                    self._resumed = trio.Event()
-                    await self._resumed.wait()
-                self._came = await self.receive_some()
-                ended = not self._came
-                readable.readable()
+            try:
+                while True:
+                    came = await self.receive_some()  # while paused one time more, to notice that the peer is gone
+                    while self._paused:
+                        if not came:
+                            readable.hung_up()
+                            return
+                        self._resumed = trio.Event()
+                        await self._resumed.wait()
+                    self._came = came
+                    readable.readable()
+                    if not came:
+                        return
+            except Exception:  # the wall of a connection, as in the shared reader
+                readable.crashed()
 
     def receive(self) -> bytes | None:
         came, self._came = self._came, None

@@ -93,7 +93,7 @@ class WebSocketMachine:
     def advance(self) -> None:
         connection, frames = self._connection, self._frames
         try:
-            while not connection.busy and not self._goodbye:
+            while not connection.busy and not connection.ending:
                 message = frames.next_message()
                 if message is None:
                     return

@@ -48,6 +48,12 @@ class House:
         self._nursery = nursery
         self.clients: list[RawClient] = []
 
+    @property
+    def presence(self) -> dict[str, Any]:
+        """What the presence store holds, by channel."""
+        presence: Any = self.server.node._presence
+        return getattr(presence, "inner", presence)._channels  # type: ignore[no-any-return]
+
     async def open_stream(self) -> trio.testing.MemorySendStream:
         """A raw connection: the client's end."""
         ours, theirs = memory_stream_pair()
@@ -204,6 +210,13 @@ class RawClient:
         assert "push" in unit, unit
         return unit["push"]  # type: ignore[no-any-return]
 
+    async def arrived(self) -> None:
+        """Read what has come and what is on its way into `units`."""
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.move_on_after(0.001):
+            while self.closed is None:
+                await self._read()
+
     async def nothing(self, seconds: float = 0.001) -> None:
         """Nothing has come, and nothing comes for so long, but for pings, which are answered."""
         await trio.testing.wait_all_tasks_blocked()
@@ -307,19 +320,18 @@ async def open_house(
         for client in house.clients:
             await client.leave()
         await trio.sleep(8)  # virtual: closing handshakes and idle channels have their time
-        assert_nothing_left(server)
+        assert_nothing_left(house)
 
 
-def assert_nothing_left(server: Server) -> None:
+def assert_nothing_left(house: House) -> None:
     """Promise P10: no connection, no hub entry, no presence, no timer of a client that is gone."""
-    node = server.node
-    assert server.doors.connections == set()
+    node = house.server.node
+    assert house.server.doors.connections == set()
     assert node.registry.clients == {}
     assert node.registry.users == {}
     assert node.registry.channels == {}
     assert len(node.timers) == 0
-    presence: Any = node._presence
-    assert getattr(presence, "inner", presence)._channels == {}
+    assert house.presence == {}
 
 
 INSECURE: dict[str, Any] = {"client": {"insecure": True}, "http_api": {"insecure": True}}
