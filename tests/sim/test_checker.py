@@ -27,6 +27,11 @@ def live(checker: Checker, at: int = 0) -> View:
     return view
 
 
+def push_all(view: View, pushes: list[dict[str, Any]]) -> None:
+    for each in pushes:
+        view.pushed(each)
+
+
 def test_a_good_log_passes() -> None:
     view = live(published(), 2)
     view.pushed(pub(3))
@@ -51,8 +56,7 @@ def test_a_good_log_passes() -> None:
 def test_broken_pushes_are_caught(pushes: list[dict[str, Any]]) -> None:
     view = live(published())
     with pytest.raises(Violation):
-        for each in pushes:
-            view.pushed(each)
+        push_all(view, pushes)
 
 
 @pytest.mark.parametrize(
