@@ -284,7 +284,9 @@ async def open_memory_engine(rng: random.Random | None = None) -> AsyncIterator[
         async def janitor() -> None:
             while True:
                 await trio.sleep(_JANITOR_INTERVAL)
-                while broker.expire():
+                more = True
+                while more:
+                    more = broker.expire()
                     await trio.lowlevel.checkpoint()
 
         nursery.start_soon(janitor, name="memory engine janitor")
