@@ -40,6 +40,11 @@ class RequestReader:
             self._at = 0
         self._buffer += data
 
+    @property
+    def begun(self) -> bool:
+        """Whether a part of the next head or body has come."""
+        return bool(self._buffer)
+
     def next_head(self) -> Head | None:
         """The head of the next request.
 

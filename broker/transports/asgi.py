@@ -2,14 +2,16 @@
 
 Hypercorn's per-connection server runs inside a guard, because it sends under a shield without a deadline and lets
 exceptions out (docs/adr/0003-hypercorn-behind-a-guard.md): the guard gives every write a deadline, and the
-connection's wall keeps what escapes. It gets one request and closes, so that no second request escapes the strict
-parser.
+connection's wall keeps what escapes. It gets one request, as the strict parser has read it, and closes; upgrades are
+not offered to it.
 """
 
 from __future__ import annotations
 
-from typing import Final, final
+import socket
+from typing import Any, Final, cast, final
 
+import structlog
 import trio
 from hypercorn.config import Config
 from hypercorn.trio.tcp_server import TCPServer
@@ -17,27 +19,48 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.utils import wrap_app
 
 from broker.eager import own_task
+from broker.http1 import Head
 from broker.transports.connection import Connection
 from broker.transports.links import Link
 from broker.transports.site import ASGIApp
 
 __all__ = ["serve_app"]
 
+_log = structlog.get_logger("broker.transports")
+
 _WRITE_TIMEOUT: Final = 10.0
+_WRITE_SIZE: Final = 65_536
 _TOTAL: Final = 60.0
 """Seconds that one request may take from head to end."""
+_UPGRADES: Final = frozenset((b"upgrade", b"http2-settings"))
+
+
+@final
+class _NoSocket:
+    """What Hypercorn asks about addresses, of a stream that has none."""
+
+    family = socket.AF_UNIX
+
+    def getpeername(self) -> str:
+        return ""
+
+    getsockname = getpeername
 
 
 @final
 class _GuardedStream(trio.abc.HalfCloseableStream):
-    """What Hypercorn sees of a connection: bytes put back, writes with a deadline."""
+    """What Hypercorn sees of a connection: bytes put back, writes with a deadline. `serving` ends with a write that
+    does not: Hypercorn alone would go on to ask the application for more."""
 
-    def __init__(self, link: Link, came: bytes) -> None:
+    def __init__(self, link: Link, came: bytes, serving: trio.CancelScope) -> None:
         self._link = link
+        self._serving = serving
         self._came = came
         self._closed = False
+        self.torn = False  # half a write was made: nothing may follow it
         self._reading = trio.CancelScope()
-        self.socket = link.socket
+        self._writing = trio.CancelScope()
+        self.socket = link.socket or _NoSocket()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         if self._came:
@@ -51,14 +74,18 @@ class _GuardedStream(trio.abc.HalfCloseableStream):
         raise trio.ClosedResourceError
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        with trio.move_on_after(_WRITE_TIMEOUT) as late:
-            try:
-                await self._link.send_all(bytes(data))
-            except OSError as error:
-                raise trio.BrokenResourceError from error
-        if late.cancelled_caught:
-            await self.aclose()  # half a write was made: nothing may follow it
-            raise trio.BrokenResourceError("the peer does not read")
+        for start in range(0, len(data), _WRITE_SIZE):
+            if self._closed:
+                raise trio.ClosedResourceError
+            with trio.move_on_after(_WRITE_TIMEOUT) as self._writing:
+                try:
+                    await self._link.send_all(bytes(data[start : start + _WRITE_SIZE]))
+                except OSError as error:
+                    raise trio.BrokenResourceError from error
+            if self._writing.cancelled_caught:
+                self.torn = True
+                self._serving.cancel()
+                raise trio.BrokenResourceError("the peer does not read")
 
     async def wait_send_all_might_not_block(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -67,23 +94,61 @@ class _GuardedStream(trio.abc.HalfCloseableStream):
         await trio.lowlevel.checkpoint()
 
     async def aclose(self) -> None:
-        self._link.stop()
-        self._closed = True
-        self._reading.cancel()
+        self.cut()
         await trio.lowlevel.checkpoint()
 
+    def cut(self) -> None:
+        self._closed = True
+        self._reading.cancel()
+        self._writing.cancel()
 
-async def serve_app(app: ASGIApp, connection: Connection, came: bytes) -> None:
-    """Answer one request, whose head (and more) `came` already, then end the connection."""
+    async def cut_when_cancelled(self) -> None:
+        """Writes are shielded: this is what tells them that the connection ends."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.cut()
+
+
+async def serve_app(app: ASGIApp, connection: Connection, head: Head, rest: bytes) -> None:
+    """Answer one request, whose head has been read and whose body begins with `rest`, then end the connection.
+
+    Nobody else reads from the connection any more.
+    """
     await own_task()
-    connection.link.stop()
+    secure = connection.link.secure
+
+    async def guarded(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await app({**scope, "scheme": "https"} if secure else scope, receive, send)
+        except Exception:
+            _log.exception("an application failed", path=head.path)
+            raise  # for Hypercorn, which answers 500
+
     config = Config()
     config.include_server_header = False
     config.keep_alive_max_requests = 1
     config.errorlog = None
     config.accesslog = None
-    stream = _GuardedStream(connection.link, came)
-    with trio.move_on_after(_TOTAL):
-        server = TCPServer(wrap_app(app, config.wsgi_max_body_size, "asgi"), config, WorkerContext(None), {}, stream)  # type: ignore[arg-type]
-        await server.run()
+    serving = trio.move_on_after(_TOTAL)
+    stream = _GuardedStream(connection.link, _as_parsed(head) + rest, serving)
+    server = TCPServer(
+        wrap_app(guarded, config.wsgi_max_body_size, "asgi"), config, WorkerContext(None), {}, cast("Any", stream)
+    )
+    try:
+        with serving:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stream.cut_when_cancelled)
+                await server.run()
+                nursery.cancel_scope.cancel()
+    finally:
+        if stream.torn:
+            connection.drop()
     connection.end()
+
+
+def _as_parsed(head: Head) -> bytes:
+    """The head again, in the one way in which it was understood."""
+    lines = [f"{head.method} {head.target} HTTP/{head.http_version}".encode()]
+    lines += [name + b": " + value for name, value in head.headers.items() if name not in _UPGRADES]
+    return b"\r\n".join(lines) + b"\r\n\r\n"

@@ -1,7 +1,8 @@
 """HTTP/1.1 for the hot endpoints: one request after another on a connection, until it is upgraded or closed.
 
 Heads are parsed strictly, every one of them; what is not HTTP enough is answered once and the connection closes.
-Timeouts: 10 s for the first request, then 30 s for each next one, as Centrifugo has them.
+Timeouts, as Centrifugo has them: a head within 10 s (the first one from the start of the connection on), a body within
+30 s of its head, the next request within 30 s of the last.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ from broker.transports.site import Route, Site
 
 __all__ = ["HttpMachine"]
 
-_FIRST: Final = 10.0
-_NEXT: Final = 30.0
+_HEAD: Final = 10.0
+_BODY: Final = 30.0
+_IDLE: Final = 30.0
+_AT_ONCE: Final = 65_536
+"""Bytes of an answer that may wait for the peer while the next request is read."""
 _DRAIN: Final = 1.0
 """Seconds to read on after the last response, so that the peer gets it before a reset."""
 
@@ -32,13 +36,14 @@ class HttpMachine:
     """The first machine of every connection. A `Timed` of the hub's wheel as well."""
 
     __slots__ = (
+        "_answering",
         "_connection",
         "_counters",
+        "_deadline",
+        "_head_began",
         "_over",
         "_reader",
         "_route",
-        "_seen",
-        "_served",
         "_site",
         "_timers",
         "slot",
@@ -51,10 +56,12 @@ class HttpMachine:
         self._counters = counters
         self._reader = RequestReader()
         self._route: Route | None = None
-        self._over = False  # the last answer has been given: what else comes is not read as a request
-        self._served = self._seen = 0
+        self._over = False  # the last answer is given, or somebody else gives it: nothing more is read as a request
+        self._answering = False
+        self._head_began = True
+        self._deadline = trio.current_time() + _HEAD
         self.slot: int | None = None
-        timers.arm(self, trio.current_time() + _FIRST)
+        timers.arm(self, self._deadline)
 
     # ---- a Machine ------------------------------------------------------------------------------------------------
 
@@ -65,11 +72,15 @@ class HttpMachine:
 
     def advance(self) -> None:
         connection, reader = self._connection, self._reader
+        waits_for_body = False
         try:
             while not connection.busy and not self._over and connection.machine is self:
                 if self._route is None:
                     head = reader.next_head()
                     if head is None:
+                        if reader.begun and not self._head_began:
+                            self._head_began = True
+                            self._wait_until(trio.current_time() + _HEAD)
                         return
                     route = self._begin(head)
                     if route is None:
@@ -78,8 +89,12 @@ class HttpMachine:
                     reader.want_body(route.body_limit)
                     if head.expects_continue:
                         connection.outbox.offer(CONTINUE)
+                    self._head_began = False
+                    waits_for_body = True
                 request = reader.next_request()
                 if request is None:
+                    if waits_for_body:
+                        self._wait_until(trio.current_time() + _BODY)
                     return
                 route, self._route = self._route, None
                 connection.run_in_order(self._serve(route, request))
@@ -112,19 +127,31 @@ class HttpMachine:
             return route
         if site.app is not None:
             self._timers.disarm(self)
-            self._connection.run_beside(serve_app(site.app, self._connection, head.raw + self._reader.take_rest()))
+            self._over = True
+            self._connection.link.stop()
+            self._connection.run_beside(serve_app(site.app, self._connection, head, self._reader.take_rest()))
             return None
         raise HttpError(404, "not found")
 
     async def _serve(self, route: Route, request: Request) -> None:
+        head, outbox = request.head, self._connection.outbox
+        self._answering = True
         answer = await route.handle(request)
-        if request.head.method == "HEAD":
+        self._answering = False
+        if head.method == "HEAD":
             answer = answer[: answer.index(b"\r\n\r\n") + 4]
-        self._served += 1
-        if not request.head.keep_alive or self._site.closing:
-            self._answer_and_close(answer.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
-            return
-        self._connection.outbox.offer(answer)
+        if not head.keep_alive or self._site.closing:
+            self._over = True
+            answer = answer.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+        elif head.http_version == "1.0":
+            answer = answer.replace(b"\r\n", b"\r\nConnection: keep-alive\r\n", 1)
+        if len(answer) <= _AT_ONCE:
+            outbox.offer(answer)
+        else:
+            await outbox.send_whole(answer)
+        if self._over:
+            self._connection.end()
+        self._deadline = trio.current_time() + _IDLE
 
     def _answer_and_close(self, answer: bytes) -> None:
         self._over = True
@@ -132,7 +159,11 @@ class HttpMachine:
         self._connection.end()
 
     def failed(self, why: codes.Disconnect) -> None:
-        """There is no code in HTTP: the connection just ends."""
+        """There is no code in HTTP: the connection just ends, after an answer to the request that failed."""
+        if self._answering and why is codes.SERVER_ERROR:
+            self._over, self._answering = True, False
+            answer = response(500, b"Internal Server Error", content_type=TEXT_TYPE, close=True)
+            self._connection.outbox.offer(answer)
 
     def ended(self) -> None:
         self._timers.disarm(self)
@@ -141,8 +172,8 @@ class HttpMachine:
         return b""
 
     async def wait_farewell(self, receive: Callable[[], Coroutine[Any, Any, bytes]]) -> None:
-        self._connection.link.shut_down()
         with trio.move_on_after(_DRAIN):
+            await self._connection.link.shut_down()
             while await receive():
                 pass
 
@@ -152,9 +183,15 @@ class HttpMachine:
     # ---- a Timed --------------------------------------------------------------------------------------------------
 
     def on_timer(self, now: float) -> None:
-        """A request must have come since the last time; one that is being answered takes what it takes."""
-        if self._served == self._seen and not self._connection.busy:
+        """Late, or woken for a time that has moved since; a request that is being answered takes what it takes."""
+        if self._connection.busy:
+            self._timers.arm(self, now + _IDLE)
+        elif now < self._deadline:
+            self._timers.arm(self, self._deadline)
+        else:
             self._connection.end()
-            return
-        self._seen = self._served
-        self._timers.arm(self, now + _NEXT)
+
+    def _wait_until(self, deadline: float) -> None:
+        """What is waited for must have come by then."""
+        self._deadline = deadline
+        self._timers.arm(self, deadline)

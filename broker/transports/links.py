@@ -52,7 +52,7 @@ class Link(Protocol):
 
     async def send_all(self, data: bytes) -> None: ...
 
-    def shut_down(self) -> None:
+    async def shut_down(self) -> None:
         """Tell the peer that nothing more comes."""
 
     async def aclose(self) -> None:
@@ -110,7 +110,7 @@ class SocketLink:
     async def send_all(self, data: bytes) -> None:
         await _send_all(self.socket, self.socket.send, data)
 
-    def shut_down(self) -> None:
+    async def shut_down(self) -> None:
         self.socket.shutdown(socket.SHUT_WR)
 
     async def aclose(self) -> None:
@@ -179,7 +179,7 @@ class TlsLink:
     async def send_all(self, data: bytes) -> None:
         await _send_all(self.socket, self._try_send, data)
 
-    def shut_down(self) -> None:
+    async def shut_down(self) -> None:
         self.socket.shutdown(socket.SHUT_WR)
 
     async def aclose(self) -> None:
@@ -285,8 +285,9 @@ class StreamLink:
     async def send_all(self, data: bytes) -> None:
         await self.stream.send_all(data)
 
-    def shut_down(self) -> None:
-        """Streams of tests have nothing between open and closed."""
+    async def shut_down(self) -> None:
+        if isinstance(self.stream, trio.abc.HalfCloseableStream):
+            await self.stream.send_eof()
 
     async def aclose(self) -> None:
         await trio.aclose_forcefully(self.stream)

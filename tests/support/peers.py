@@ -15,7 +15,7 @@ from typing import Any, final
 
 import attrs
 import trio
-from trio.testing import memory_stream_pair
+from trio.testing import lockstep_stream_pair, memory_stream_pair
 
 from broker.app import Server, open_server
 from broker.auth import make_token
@@ -54,9 +54,9 @@ class House:
         presence: Any = self.server.node._presence
         return getattr(presence, "inner", presence)._channels  # type: ignore[no-any-return]
 
-    async def open_stream(self) -> trio.testing.MemorySendStream:
-        """A raw connection: the client's end."""
-        ours, theirs = memory_stream_pair()
+    async def open_stream(self, *, lockstep: bool = False) -> trio.testing.MemorySendStream:
+        """A raw connection: the client's end. With `lockstep` each side waits until the other has read."""
+        ours, theirs = lockstep_stream_pair() if lockstep else memory_stream_pair()
         self.server.doors.take_in_stream(theirs, self.server.sites[0])
         await trio.testing.wait_all_tasks_blocked()
         return ours  # type: ignore[return-value]

@@ -335,6 +335,7 @@ async def test_an_http_handler_that_waits_in_the_reader_ends_its_connection_only
         it.house.server.sites[0].routes["/bad"] = Route(frozenset({"GET"}), sleeps)
         stream = await it.house.open_stream()
         await stream.send_all(b"GET /bad HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert (await stream.receive_some()).startswith(b"HTTP/1.1 500 ")
         assert await stream.receive_some() == b""
         assert it.house.server.node.counters.connection_crashes == 1
         assert (await it.client.ask(**MARK))["error"]["code"] == 108
