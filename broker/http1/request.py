@@ -46,7 +46,6 @@ class Head:
     """Everything of a request but its body. Shared between equal requests, so never changed.
 
     Attributes:
-        raw: all its bytes, the empty line included.
         method: as it was sent, in capitals.
         target: as it was sent.
         path: percent-decoded, once, and not normalised: `..` stays. `*` for `OPTIONS *`.
@@ -58,7 +57,6 @@ class Head:
         expects_continue: it waits for `100 Continue` before it sends the body.
     """
 
-    raw: bytes
     method: str
     target: str
     path: str
@@ -135,7 +133,6 @@ def _parse(raw: bytes) -> Head:
     if expectation not in (b"", b"100-continue"):
         raise HttpError(417, "expectation failed")
     return Head(
-        raw=raw,
         method=method,
         target=target,
         path=path,

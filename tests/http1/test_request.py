@@ -28,7 +28,6 @@ def test_everything_of_a_head() -> None:
         b"\r\n"
     )
     assert parse_head(raw) == Head(
-        raw=raw,
         method="POST",
         target="/api/publish%20now?a=%20b&c",
         path="/api/publish now",
