@@ -8,8 +8,9 @@ BIN := .venv/bin
 E2E_JS := tests/e2e/js
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-# Not checked: names of task_status functions (114); scopes made before they are entered, right since Trio 0.27 (122); waiting in an `except`, where what is cancelled is cleaned up
-# after by its connection (120); handlers that need not wait here, but may elsewhere (124, 9xx).
+# Not checked: names of task_status functions (114); waiting in an `except`, where what is cancelled is cleaned up after
+# by its connection (120); scopes made before they are entered, right since Trio 0.27 (122); handlers that need not wait
+# here, but may elsewhere (124, 9xx).
 OFF := ASYNC114,ASYNC120,ASYNC122,ASYNC124,ASYNC9
 
 .PHONY: run test test-long lint bench format clean
