@@ -1,16 +1,25 @@
-"""Guides are tried on a real daemon: the fixture of the other tests with real processes."""
+"""Guides are tried on what `make run` starts: one daemon with development settings, on a port of its own."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
+
 import pytest
 
-from tests.e2e.conftest import StartBroker, broker_process
 from tests.e2e.daemon import Daemon
 
-__all__ = ["broker_process"]
+
+@pytest.fixture(scope="session")
+def development_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    daemon = Daemon(tmp_path_factory.mktemp("development"), {}, args=["--dev"])
+    yield daemon
+    daemon.stop_sync()
 
 
 @pytest.fixture
-async def daemon(broker_process: StartBroker) -> Daemon:
-    """What `make run` starts, on a port of its own."""
-    return await broker_process(args=["--dev"])
+async def daemon(development_daemon: Daemon) -> AsyncIterator[Daemon]:
+    await development_daemon.ready()
+    development_daemon.begin_test()
+    yield development_daemon
+    await development_daemon.settle()
+    development_daemon.check_log()
