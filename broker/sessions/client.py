@@ -123,7 +123,8 @@ class Client:
         self.wire: Wire = peer.wire
         self.outbox: Outbox = peer.outbox
         self.status = Status.NEW
-        self.client_id = self.session_id = self.user = ""
+        self.client_id = str(uuid.uuid4())
+        self.session_id = self.user = ""
         self.info = b""
         self.subs: dict[str, ClientSubscription] = {}
         self.leaving: dict[str, tuple[ClientSubscription, trio.Event]] = {}
@@ -137,9 +138,8 @@ class Client:
     # ---- who this is ----------------------------------------------------------------------------------------------
 
     def admit(self, user: str) -> None:
-        """Take this client into the registry, under a new id."""
+        """Take this client into the registry."""
         self.user = user
-        self.client_id = str(uuid.uuid4())
         self.context.node.registry.add(self)
 
     def client_info(self, channel: str = "") -> ClientInfo:
@@ -219,7 +219,6 @@ class Client:
         self.status = Status.CLOSED
         node = self.context.node
         node.timers.disarm(self)
-        if self.client_id:
-            node.registry.remove(self)
+        node.registry.remove(self)
         for sub in self.subs.values():
             self.detach(sub)

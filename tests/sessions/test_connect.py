@@ -442,8 +442,10 @@ async def test_a_client_that_is_disconnected_while_it_connects_gets_the_code() -
 async def test_a_reply_that_is_more_than_may_wait_for_a_client() -> None:
     """The client is cut off before it is connected; no timer may be armed for it afterwards."""
     gates = Gates()
-    small = {"queue_max_size": 500}
-    async with open_house(secured({"presence": True}, client=small), pace=gates) as house:
+    rules = {"presence": True, "join_leave": True, "force_push_join_leave": True}
+    async with open_house(secured(rules, client={"queue_max_size": 500}), pace=gates) as house:
+        watcher = await house.connected(token=token("1", channels=["a"]))
+        await watcher.push()
         gates.hold("add")
         client = await house.client()
         await client.command(connect={"token": token("42", subs={"a": {"data": "x" * 1000}})})
@@ -451,6 +453,7 @@ async def test_a_reply_that_is_more_than_may_wait_for_a_client() -> None:
         gates.open("add")
         assert (await client.wait_closed())[0] == 1006
         assert house.server.node.counters.server_disconnects == {3008: 1}
+        await watcher.nothing()
 
 
 async def test_a_payload_that_is_no_json_ends_a_json_connection() -> None:

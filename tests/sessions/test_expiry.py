@@ -147,6 +147,21 @@ async def test_the_api_refreshes_a_connection() -> None:
             nursery.start_soon(closes, client, 3005, 125)
 
 
+async def test_the_api_may_bring_the_end_nearer() -> None:
+    async with open_house(secured(client={"expired_close_delay": "1s"})) as house:
+        client = await house.connected(token=token("42"))
+        await house.api("refresh", user="42", expire_at=NOW + 2)
+        await client.push()
+        await closes(client, 3005, 3)
+
+
+async def test_a_refresh_may_bring_the_end_nearer() -> None:
+    async with open_house(secured(client={"expired_close_delay": "1s"})) as house:
+        client = await house.connected(token=token("42", exp=WALL + 60))
+        assert (await client.ask(refresh={"token": token("42", exp=WALL + 2)}))["refresh"]["ttl"] == 2
+        await closes(client, 3005, 3)
+
+
 @pytest.mark.parametrize("expire_at", [{}, {"expire_at": 0}, {"expire_at": -1}])
 async def test_the_api_takes_the_expiry_away(expire_at: dict[str, int]) -> None:
     async with open_house(secured()) as house:

@@ -179,32 +179,34 @@ async def test_a_check_that_the_engine_cannot_answer_is_made_again() -> None:
         assert await client.push() == GAP
 
 
-async def test_a_check_that_is_overtaken_by_a_publication_gives_no_verdict() -> None:
+@pytest.mark.parametrize("moment", ["history", "history done"])
+async def test_a_check_that_is_overtaken_by_a_publication_gives_no_verdict(moment: str) -> None:
     gates = Gates()
     async with open_house(options(POSITIONED, client=CHECKED), pace=gates) as house:
         client = await house.connected()
         await client.ask(subscribe={"channel": "chat"})
-        gates.hold("history done")
+        gates.hold(moment)
         await client.nothing(55)
-        assert gates.held("history done") == 1
+        assert gates.held(moment) == 1
         await house.api("publish", channel="chat", data=1)
-        gates.open("history done")
+        gates.open(moment)
         assert (await client.push())["pub"]["offset"] == 1
         await client.nothing(100)
 
 
-async def test_a_check_does_not_touch_a_newer_subscription() -> None:
+@pytest.mark.parametrize("moment", ["history", "history done"])
+async def test_a_check_does_not_touch_a_newer_subscription(moment: str) -> None:
     gates = Gates()
     async with open_house(options(POSITIONED, client=CHECKED), pace=gates) as house:
         client = await house.connected()
         await client.ask(subscribe={"channel": "chat"})
-        gates.hold("history done")
+        gates.hold(moment)
         await client.nothing(55)
-        assert gates.held("history done") == 1
+        assert gates.held(moment) == 1
         await client.ask(unsubscribe={"channel": "chat"})
         skip(house)
         await client.command(subscribe={"channel": "chat"})
-        await gates.wait_until_held("history done", 2)
-        gates.open("history done")
+        await gates.wait_until_held(moment, 2)
+        gates.open(moment)
         assert (await client.next())["subscribe"]["offset"] == 1
         await client.nothing(100)

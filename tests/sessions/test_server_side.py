@@ -56,6 +56,11 @@ async def publishes(house: House, channel: str, client: RawClient, *, heard: boo
             {"recoverable": True, "positioned": True, "offset": 2},
         ),
         (
+            {**RECOVERED, "force_recovery_mode": "cache", "history_size": 1},
+            {"recover_since": {}},  # the latest would count as recovered, but the API knows streams only
+            {"recoverable": True, "positioned": True, "offset": 2},
+        ),
+        (
             {**RECOVERED, "force_recovery_mode": "cache", "auto_cache_recover": True},
             {},
             {"recoverable": True, "positioned": True, "offset": 2},
@@ -100,6 +105,18 @@ async def test_who_is_subscribed_already_sees_nothing() -> None:
         for channel in ("served", "asked"):
             assert await house.api("subscribe", user="42", channel=channel, data=1) == OK
         await client.nothing()
+
+
+async def test_who_is_being_subscribed_cannot_subscribe() -> None:
+    gates = Gates()
+    async with open_house(options({"presence": True}), pace=gates) as house:
+        client = await house.connected()
+        gates.hold("add")
+        await house.api("subscribe", channel="news")
+        assert (await client.ask(subscribe={"channel": "news"}))["error"]["code"] == 105
+        gates.open("add")
+        assert "subscribe" in await client.push()
+        assert (await client.ask(subscribe={"channel": "news"}))["error"]["code"] == 105
 
 
 async def test_one_more_than_a_client_may_have() -> None:
