@@ -19,7 +19,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.utils import wrap_app
 
 from broker.eager import own_task
-from broker.http1 import Head
+from broker.http1 import Request
 from broker.transports.connection import Connection
 from broker.transports.links import Link
 from broker.transports.site import ASGIApp
@@ -32,7 +32,8 @@ _WRITE_TIMEOUT: Final = 10.0
 _WRITE_SIZE: Final = 65_536
 _TOTAL: Final = 60.0
 """Seconds that one request may take from head to end."""
-_UPGRADES: Final = frozenset((b"upgrade", b"http2-settings"))
+_OURS: Final = frozenset((b"upgrade", b"http2-settings", b"expect", b"content-length", b"transfer-encoding"))
+"""Headers that were settled before."""
 
 
 @final
@@ -67,10 +68,10 @@ class _GuardedStream(trio.abc.HalfCloseableStream):
             data, self._came = self._came, b""
             await trio.lowlevel.checkpoint()
             return data
-        # Hypercorn reads on while it answers, and waits for that read when it has closed.
-        with trio.CancelScope() as self._reading:
-            if not self._closed:
-                return await self._link.receive_some()
+        # Hypercorn reads on while it answers, and waits for that read when it has closed. There is nothing to read:
+        # the connection notices by itself that its peer has gone.
+        with self._reading:
+            await trio.sleep_forever()
         raise trio.ClosedResourceError
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -110,11 +111,8 @@ class _GuardedStream(trio.abc.HalfCloseableStream):
             self.cut()
 
 
-async def serve_app(app: ASGIApp, connection: Connection, head: Head, rest: bytes) -> None:
-    """Answer one request, whose head has been read and whose body begins with `rest`, then end the connection.
-
-    Nobody else reads from the connection any more.
-    """
+async def serve_app(app: ASGIApp, connection: Connection, request: Request) -> None:
+    """Answer one request, then end the connection, from which nobody reads any more."""
     await own_task()
     secure = connection.link.secure
 
@@ -122,7 +120,7 @@ async def serve_app(app: ASGIApp, connection: Connection, head: Head, rest: byte
         try:
             await app({**scope, "scheme": "https"} if secure else scope, receive, send)
         except Exception:
-            _log.exception("an application failed", path=head.path)
+            _log.exception("an application failed", path=request.head.path)
             raise  # for Hypercorn, which answers 500
 
     config = Config()
@@ -131,7 +129,7 @@ async def serve_app(app: ASGIApp, connection: Connection, head: Head, rest: byte
     config.errorlog = None
     config.accesslog = None
     serving = trio.move_on_after(_TOTAL)
-    stream = _GuardedStream(connection.link, _as_parsed(head) + rest, serving)
+    stream = _GuardedStream(connection.link, _as_parsed(request), serving)
     server = TCPServer(
         wrap_app(guarded, config.wsgi_max_body_size, "asgi"), config, WorkerContext(None), {}, cast("Any", stream)
     )
@@ -147,8 +145,11 @@ async def serve_app(app: ASGIApp, connection: Connection, head: Head, rest: byte
     connection.end()
 
 
-def _as_parsed(head: Head) -> bytes:
-    """The head again, in the one way in which it was understood."""
+def _as_parsed(request: Request) -> bytes:
+    """The request again, in the one way in which it was understood."""
+    head = request.head
     lines = [f"{head.method} {head.target} HTTP/{head.http_version}".encode()]
-    lines += [name + b": " + value for name, value in head.headers.items() if name not in _UPGRADES]
-    return b"\r\n".join(lines) + b"\r\n\r\n"
+    lines += [name + b": " + value for name, value in head.headers.items() if name not in _OURS]
+    if request.body:
+        lines.append(b"content-length: %d" % len(request.body))
+    return b"\r\n".join(lines) + b"\r\n\r\n" + request.body

@@ -124,6 +124,7 @@ class Connection:
                 await self.link.send_all(rest + self.machine.farewell())
             if not late.cancelled_caught:
                 await self.machine.wait_farewell(self.link.receive_some)
+                await self.link.shut_down()
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             return
 

@@ -27,8 +27,18 @@ _BODY: Final = 30.0
 _IDLE: Final = 30.0
 _AT_ONCE: Final = 65_536
 """Bytes of an answer that may wait for the peer while the next request is read."""
+_APP_BODY: Final = 1 << 20
+"""Bytes of a body for the site's application."""
 _DRAIN: Final = 1.0
 """Seconds to read on after the last response, so that the peer gets it before a reset."""
+
+
+async def _nothing(request: Request) -> bytes:
+    raise AssertionError("answered by an application")
+
+
+_APP: Final = Route(frozenset(), _nothing, _APP_BODY)
+"""Stands for the site's application while its request is read."""
 
 
 @final
@@ -97,7 +107,10 @@ class HttpMachine:
                         self._wait_until(trio.current_time() + _BODY)
                     return
                 route, self._route = self._route, None
-                connection.run_in_order(self._serve(route, request))
+                if route is _APP:
+                    self._give_to_app(request)
+                else:
+                    connection.run_in_order(self._serve(route, request))
         except HttpError as error:
             self._counters.http_refused[error.status] += 1
             self._answer_and_close(response(error.status, error.text.encode(), content_type=TEXT_TYPE, close=True))
@@ -126,12 +139,15 @@ class HttpMachine:
                 return None
             return route
         if site.app is not None:
-            self._timers.disarm(self)
-            self._over = True
-            self._connection.link.stop()
-            self._connection.run_beside(serve_app(site.app, self._connection, head, self._reader.take_rest()))
-            return None
+            return _APP
         raise HttpError(404, "not found")
+
+    def _give_to_app(self, request: Request) -> None:
+        assert self._site.app is not None
+        self._over = True
+        self._timers.disarm(self)
+        self._connection.link.pause()  # from here on only the peer's end is noticed
+        self._connection.run_beside(serve_app(self._site.app, self._connection, request))
 
     async def _serve(self, route: Route, request: Request) -> None:
         head, outbox = request.head, self._connection.outbox

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol, final
 
 import trio
@@ -180,6 +181,8 @@ class TlsLink:
         await _send_all(self.socket, self._try_send, data)
 
     async def shut_down(self) -> None:
+        with suppress(OSError):
+            self.socket.unwrap()  # says so to the peer's TLS as well; its answer is not waited for
         self.socket.shutdown(socket.SHUT_WR)
 
     async def aclose(self) -> None:

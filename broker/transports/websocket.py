@@ -62,7 +62,17 @@ def wires(options: WebSocketOptions) -> Wires:
 class WebSocketMachine:
     """The machine of an upgraded connection, and the `Peer` of its session."""
 
-    __slots__ = ("_connection", "_frames", "_goodbye", "_hanging_up", "header_user", "native_ping", "session", "wire")
+    __slots__ = (
+        "_broken",
+        "_connection",
+        "_frames",
+        "_goodbye",
+        "_hanging_up",
+        "header_user",
+        "native_ping",
+        "session",
+        "wire",
+    )
     transport: Final = "websocket"
 
     def __init__(
@@ -78,6 +88,7 @@ class WebSocketMachine:
         self._connection = connection
         self._frames = frames
         self._goodbye = b""
+        self._broken = False  # the peer sent what is no frame: what else it sends cannot be read
         self._hanging_up = False
         self.wire = wire
         self.native_ping = native_ping
@@ -111,6 +122,7 @@ class WebSocketMachine:
                     self.session.peer_gone()
                     connection.end()
         except WebSocketError as error:
+            self._broken = True
             self._goodbye = close_frame(error.code, error.reason)
             self.session.peer_gone()
             connection.end()
@@ -128,16 +140,29 @@ class WebSocketMachine:
         if not self._goodbye:
             return
         with trio.move_on_after(_CLOSE_TIMEOUT):
-            while not self._frames.closed:
+            if not self._broken:
+                await self._wait_close(receive)
+            if self._broken:
+                # to close with bytes unread would be a reset, and the peer might lose the close frame to it
+                await self._connection.link.shut_down()
+                while await receive():
+                    pass
+
+    async def _wait_close(self, receive: Callable[[], Coroutine[Any, Any, bytes]]) -> None:
+        """Read, and pass over, until the peer's close frame or its end."""
+        frames = self._frames
+        try:
+            while True:
+                while frames.next_message() is not None:
+                    pass
+                if frames.closed:
+                    return
                 data = await receive()
                 if not data:
                     return
-                self._frames.feed(data)
-                try:
-                    while self._frames.next_message() is not None:
-                        pass
-                except WebSocketError:
-                    return
+                frames.feed(data)
+        except WebSocketError:
+            self._broken = True
 
     async def cleanup(self) -> None:
         await self.session.cleanup()

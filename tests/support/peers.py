@@ -61,9 +61,11 @@ class House:
         await trio.testing.wait_all_tasks_blocked()
         return ours  # type: ignore[return-value]
 
-    async def client(self, query: str = "", headers: str = "", *, protobuf: bool = False) -> RawClient:
+    async def client(
+        self, query: str = "", headers: str = "", *, protobuf: bool = False, lockstep: bool = False
+    ) -> RawClient:
         """A WebSocket connection that has not sent connect."""
-        stream = await self.open_stream()
+        stream = await self.open_stream(lockstep=lockstep)
         if protobuf:
             headers += "Sec-WebSocket-Protocol: centrifuge-protobuf\r\n"
         await stream.send_all(
