@@ -89,7 +89,7 @@ async def test_python(daemon: Daemon, text: str) -> None:
     if "print(" in text:
         assert result.stdout == b"{'title': 'hello'}\n"
     else:
-        history = await daemon.api("history", channel="hello", limit=1)
+        history = await daemon.api("history", channel="hello", limit=1, reverse=True)
         assert history["result"]["publications"][0]["data"] == {"text": "from the backend"}
 
 
