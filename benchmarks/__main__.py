@@ -85,6 +85,7 @@ def main(arguments: list[str]) -> int:
         parse.error(str(error))
     _introduce(about, cores, console)
     raise_file_limit()
+    failed = False
     written: list[dict[str, Any]] = []
     for shape, settings, servers in plans:
         total = options.rounds * len(servers)
@@ -95,17 +96,15 @@ def main(arguments: list[str]) -> int:
             def on_round(name: str, number: int, task: Any = task, shape: Shape = shape) -> None:
                 progress.update(task, description=f"{shape.name} round {number + 1} of {options.rounds}: {name}")
 
-            try:
-                results = run_rounds(shape, settings, servers, cores, options.rounds, on_round)
-            except (OSError, RuntimeError, ValueError) as error:
-                notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
-                print(f"{shape.name}: {error}{notes}", file=sys.stderr)
-                return 1
+            results = run_rounds(shape, settings, servers, cores, options.rounds, on_round)
         report.show(results, console)
+        for name, failure in results.failures.items():
+            failed = True
+            print(f"{shape.name}: {name}: {failure}", file=sys.stderr)
         written.append(report.as_json(results, about))
         if options.json:
             options.json.write_text(json.dumps(written, indent=1) + "\n")
-    return 0
+    return 1 if failed else 0
 
 
 def _servers(shape: Shape, options: argparse.Namespace) -> list[Candidate | Server]:

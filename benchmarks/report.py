@@ -24,11 +24,13 @@ def machine() -> dict[str, Any]:
 
 def show(results: Results, console: Console) -> None:
     """Medians per server, then the servers pair by pair."""
-    names = list(results.rounds)
+    names = [name for name, rounds in results.rounds.items() if rounds]
+    if not names:
+        return
     medians = {name: results.medians(name) for name in names}
     titles = list(dict.fromkeys(title for figures in medians.values() for title in figures))
     figure = results.shape.figure
-    count = len(results.rounds[names[0]])
+    count = max(len(results.rounds[name]) for name in names)
     table = Table(title=f"{results.shape.name}: {results.shape.about} ({_settings(results)})", title_justify="left")
     table.add_column("server")
     for title in titles:
@@ -57,6 +59,7 @@ def as_json(results: Results, about: Mapping[str, Any]) -> dict[str, Any]:
         "settings": attrs.asdict(results.settings),
         "figure": results.shape.figure,
         "rounds": results.rounds,
+        "failures": results.failures,
         "medians": {name: results.medians(name) for name in names},
         "ratios": {f"{one}/{other}": results.ratio(one, other) for one, other in itertools.combinations(names, 2)},
     }

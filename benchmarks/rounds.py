@@ -16,11 +16,13 @@ from benchmarks.servers import Candidate, Cores, Server, running
 @final
 @attrs.define
 class Results:
-    """The figures of one shape: server -> one entry per round."""
+    """The figures of one shape: server -> one entry per round that went well."""
 
     shape: Shape
     settings: Settings
     rounds: dict[str, list[Figures]]
+    failures: dict[str, str] = attrs.field(factory=dict)
+    """Server -> what went wrong; it got no further turn."""
 
     def medians(self, server: str) -> Figures:
         """Column -> median over the rounds that have it."""
@@ -47,15 +49,25 @@ def run_rounds(
     cores.pin_load()
     for number in range(count):
         for server in servers:
-            on_round(name_of(server), number)
-            with calm():
-                if isinstance(server, Server):
-                    figures = shape.measure(server, settings)
-                else:
-                    with running(server, cores) as started:
-                        figures = shape.measure(started, settings)
-            results.rounds[name_of(server)].append(figures)
+            name = name_of(server)
+            if name in results.failures:
+                continue
+            on_round(name, number)
+            try:
+                with calm():
+                    figures = _round(shape, settings, server, cores)
+            except (OSError, RuntimeError, ValueError) as error:
+                results.failures[name] = "\n  ".join([str(error), *getattr(error, "__notes__", ())])
+            else:
+                results.rounds[name].append(figures)
     return results
+
+
+def _round(shape: Shape, settings: Settings, server: Candidate | Server, cores: Cores) -> Figures:
+    if isinstance(server, Server):
+        return shape.measure(server, settings)
+    with running(server, cores) as started:
+        return shape.measure(started, settings)
 
 
 def name_of(server: Candidate | Server) -> str:

@@ -89,7 +89,7 @@ def read(sock: socket.socket) -> int:
     except BlockingIOError:
         return 0
     if not size:
-        raise ConnectionError("the server hung up")
+        raise ConnectionError("the server hung up: it ended, or took the load for too slow a reader")
     return size
 
 

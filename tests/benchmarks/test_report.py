@@ -31,6 +31,15 @@ def test_a_server_without_the_figure_has_no_ratio(results: Results) -> None:
     assert results.ratio("a", "b") is None
 
 
+def test_servers_of_which_no_round_went_well_have_no_row(results: Results) -> None:
+    out = io.StringIO()
+    results.rounds["b"] = []
+    report.show(results, Console(file=out, width=120))
+    assert "a / b" not in out.getvalue()
+    results.rounds["a"] = []
+    report.show(results, Console(file=out, width=120))
+
+
 def test_tables_name_every_server_and_ratio(results: Results) -> None:
     out = io.StringIO()
     report.show(results, Console(file=out, width=120))
@@ -43,6 +52,7 @@ def test_json_has_all_that_was_measured(results: Results) -> None:
     assert written["python"] == "3.11"
     assert written["rounds"] == results.rounds
     assert written["ratios"] == {"a/b": 3.0}
+    assert written["failures"] == {}
     assert written["settings"]["in_flight"] == 32
 
 

@@ -101,11 +101,12 @@ def test_bad_arguments_are_said_in_a_line(
     assert message in capsys.readouterr().err
 
 
-def test_a_server_that_does_not_start_is_quoted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_does_not_start_is_quoted_and_the_others_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     peer = f"broken={sys.executable} -c 'raise SystemExit(\"no luck\")' {{port}}"
-    assert main(["W9", "--peer", peer, "--server", "broken", *TINY]) == 1
-    err = capsys.readouterr().err
-    assert "before it was ready" in err
+    assert main(["W9", "--peer", peer, "--compare", *TINY]) == 1
+    out, err = capsys.readouterr()
+    assert "│ broker" in out
+    assert "W9: broken: it ended with status 1 before it was ready" in err
     assert "no luck" in err
 
 
