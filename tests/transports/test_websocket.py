@@ -98,6 +98,7 @@ async def test_a_peer_that_goes_on_sending_what_is_too_big_still_hears_why() -> 
     """The rest is read and thrown away, for five seconds."""
     async with open_house(INSECURE) as house:
         client = await house.client(lockstep=True)
+        await trio.testing.wait_all_tasks_blocked()  # the handshake has left
         came: list[bytes] = []
 
         async def read() -> None:
