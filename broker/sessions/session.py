@@ -223,7 +223,7 @@ class Session(Client):
                 waiting.append(work)
         if waiting:
             # side by side: a client of many channels must not need as many turns of a slow store
-            with trio.move_on_after(_CLEANUP_TIMEOUT, shield=True):
+            with trio.move_on_after(_CLEANUP_TIMEOUT):
                 async with trio.open_nursery() as nursery:
                     for work in waiting:
                         nursery.start_soon(go_on, work)

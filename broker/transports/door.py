@@ -173,7 +173,7 @@ class Doors:
     async def drain(self) -> None:
         """Tell everybody that the server ends; returns when the last connection is gone.
 
-        A request that is being answered is answered first; its connection closes then, because the site is closing.
+        A request that is being answered is answered first; its connection closes then.
         """
         self._last_gone = trio.Event()
         for connection in list(self.connections):

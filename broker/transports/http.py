@@ -51,6 +51,7 @@ class HttpMachine:
         "_counters",
         "_deadline",
         "_head_began",
+        "_leaving",
         "_over",
         "_reader",
         "_route",
@@ -68,6 +69,7 @@ class HttpMachine:
         self._route: Route | None = None
         self._over = False  # the last answer is given, or somebody else gives it: nothing more is read as a request
         self._answering = False
+        self._leaving = False  # the server ends: the answer that is being made is the last
         self._head_began = True
         self._deadline = trio.current_time() + _HEAD
         self.slot: int | None = None
@@ -156,7 +158,7 @@ class HttpMachine:
         self._answering = False
         if head.method == "HEAD":
             answer = answer[: answer.index(b"\r\n\r\n") + 4]
-        if not head.keep_alive or self._site.closing:
+        if not head.keep_alive or self._leaving:
             self._over = True
             answer = answer.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
         elif head.http_version == "1.0":
@@ -175,7 +177,9 @@ class HttpMachine:
         self._connection.end()
 
     def failed(self, why: codes.Disconnect) -> None:
-        """There is no code in HTTP: the connection just ends, after an answer to the request that failed."""
+        """There is no code in HTTP: the connection just ends, after an answer to the request that failed, or to the
+        one that is being answered."""
+        self._leaving = True
         if self._answering and why is codes.SERVER_ERROR:
             self._over, self._answering = True, False
             answer = response(500, b"Internal Server Error", content_type=TEXT_TYPE, close=True)

@@ -45,7 +45,7 @@ class Route:
 @attrs.define
 class Site:
     """`routes` and `upgrades` by path; `app` gets every other path, if there is one. `closing` is set when the
-    server drains: then requests are answered once more and connections close."""
+    server drains."""
 
     routes: dict[str, Route] = attrs.field(factory=dict)
     upgrades: dict[str, Upgrade] = attrs.field(factory=dict)
