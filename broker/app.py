@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol, final
 
@@ -211,14 +212,10 @@ def _add_api(site: Site, config: Config, context: Context) -> None:
     http = HttpApi(Api(context), config.http_api)
     prefix = _path(config.http_api.handler_prefix)
 
-    def route(method: str) -> Route:
-        async def handle(request: Request) -> bytes:
-            return await http.handle(method, request)
-
-        return Route(_POST, handle, _API_BODY_LIMIT, http.refuse)
-
     for method in http.methods:
-        site.routes[f"{prefix.rstrip('/')}/{method}"] = route(method)
+        site.routes[f"{prefix.rstrip('/')}/{method}"] = Route(
+            _POST, partial(http.handle, method), _API_BODY_LIMIT, http.refuse
+        )
     site.routes[prefix] = Route(_POST, http.handle_legacy, _API_BODY_LIMIT, http.refuse)
 
 

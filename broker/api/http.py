@@ -19,6 +19,7 @@ from broker.api.messages import ApiError, BatchCommand, BatchRequest
 from broker.api.methods import BAD_REQUEST, INTERNAL, NOT_FOUND, Api, NotEncodable, error_body
 from broker.api.options import HttpApiOptions
 from broker.http1 import Head, Request, response
+from broker.hub import EngineUnavailable
 from broker.protocol import BrokenJson, read_json
 
 __all__ = ["HttpApi"]
@@ -67,6 +68,7 @@ class HttpApi:
         self._decoders: dict[str, msgspec.json.Decoder[Any]] = {
             name: msgspec.json.Decoder(kind) for name, (kind, _) in api.methods.items()
         }
+        self._calls = {name: call for name, (_, call) in api.methods.items()}
         self._batch = msgspec.json.Decoder(BatchRequest).decode
         self._legacy = msgspec.json.Decoder(_LegacyCommand).decode
 
@@ -84,35 +86,29 @@ class HttpApi:
             if method == "batch":
                 answer = await self._answer_batch(request)
             else:
-                answer = await self._answer(method, request)
+                # written out, because every coroutine in between costs each publication of a backend
+                command = read_json(request.body, self._decoders[method].decode)
+                result = await self._calls[method](command)
+                answer = response(200, _encode({"result": result})) if result else _EMPTY_RESULT
+        except (ApiError, EngineUnavailable) as error:
+            answer = self._answer_error(request, self._api.failed("http", method, error))
+        except BrokenJson:
+            self._counters.api_errors["http", method, "unmarshal"] += 1
+            answer = response(400, b"Bad Request", content_type="text/plain; charset=utf-8")
         except NotEncodable:
             self._counters.api_errors["http", method, "marshal"] += 1
             answer = response(500, b"Internal Server Error", content_type="text/plain; charset=utf-8")
         self._counters.api_commands["http", method].add(perf_counter() - started)
         return answer
 
-    async def _answer(self, method: str, request: Request) -> bytes:
-        decoder = self._decoders[method]
-        try:
-            command = read_json(request.body, decoder.decode)
-        except BrokenJson:
-            self._counters.api_errors["http", method, "unmarshal"] += 1
-            return response(400, b"Bad Request", content_type="text/plain; charset=utf-8")
-        try:
-            result = await self._api.call("http", method, command)
-        except ApiError as error:
-            if self._transport_errors or request.head.headers.get(b"x-centrifugo-error-mode") == b"transport":
-                status = _STATUSES.get(error.code, 500)
-                return response(status, _encode({"code": error.code, "message": error.message}))
-            return response(200, _encode(error_body(error)))
-        return response(200, _encode({"result": result})) if result else _EMPTY_RESULT
+    def _answer_error(self, request: Request, error: ApiError) -> bytes:
+        if self._transport_errors or request.head.headers.get(b"x-centrifugo-error-mode") == b"transport":
+            status = _STATUSES.get(error.code, 500)
+            return response(status, _encode({"code": error.code, "message": error.message}))
+        return response(200, _encode(error_body(error)))
 
     async def _answer_batch(self, request: Request) -> bytes:
-        try:
-            batch = read_json(request.body, self._batch)
-        except BrokenJson:
-            self._counters.api_errors["http", "batch", "unmarshal"] += 1
-            return response(400, b"Bad Request", content_type="text/plain; charset=utf-8")
+        batch = read_json(request.body, self._batch)
         # `parallel` only allows what an engine that waits could use; one after another is always right
         replies = [await self._batched(command) for command in batch.commands or ()]
         return response(200, _encode({"replies": replies}))

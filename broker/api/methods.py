@@ -78,13 +78,16 @@ class Api:
         """Run one method; whatever goes wrong is an `ApiError`, counted."""
         try:
             return await self.methods[method][1](request)
-        except ApiError as error:
-            self._node.counters.api_errors[protocol, method, str(error.code)] += 1
-            raise
-        except EngineUnavailable as error:
+        except (ApiError, EngineUnavailable) as error:
+            raise self.failed(protocol, method, error) from error
+
+    def failed(self, protocol: str, method: str, error: ApiError | EngineUnavailable) -> ApiError:
+        """Count what went wrong, and give what the caller may know of it."""
+        if isinstance(error, EngineUnavailable):
             _log.error("the engine failed an API call", method=method, error=str(error))
-            self._node.counters.api_errors[protocol, method, "100"] += 1
-            raise ApiError(*INTERNAL) from error
+            error = ApiError(*INTERNAL)
+        self._node.counters.api_errors[protocol, method, str(error.code)] += 1
+        return error
 
     # ---- publications ---------------------------------------------------------------------------------------------
 

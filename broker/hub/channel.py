@@ -158,11 +158,50 @@ class Channel:
 
     def push_publication(self, pub: Publication, epoch: str, base: Publication | None) -> None:
         """A publication came from the engine."""
+        if len(self.groups) == 1 and self.subscriptions <= _FEW and not self._running:
+            (group,) = self.groups.values()
+            if group.plain and not self.joining and not self.collecting and self._moves_on(pub, epoch):
+                self._tell_plainly(group, pub, epoch)
+                return
         if self.collecting and pub.offset:
             for noted in self.collecting.values():
                 noted.append(pub)
         self.number += 1
         self._push(Event(self.number, pub=pub, epoch=epoch, base=base), len(pub.data))
+
+    def _moves_on(self, pub: Publication, epoch: str) -> bool:
+        """Whether nothing but the top changes with `pub`; then it does."""
+        if not pub.offset:
+            self._unchained = True
+            return True
+        top = self.top
+        if top is not None and (top.epoch != epoch or pub.offset != top.offset + 1):
+            return False
+        self.top = StreamPosition(pub.offset, epoch)
+        self._unchained = False
+        return True
+
+    def _tell_plainly(self, group: Group, pub: Publication, epoch: str) -> None:
+        """What most publications are: to few, who all get the same. The long way, written out."""
+        self.number += 1
+        wire = group.key.wire
+        members = tuple(group.members)
+        try:
+            unit = wire.codec.push_publication(self.name, pub, epoch=epoch if pub.offset == 1 else "")
+        except NotJson:
+            for sub in members:
+                sub.subscriber.disconnect(codes.INAPPROPRIATE_PROTOCOL)
+            return
+        data = wire.pack_one(unit)
+        self.deliveries += len(members)
+        self._running = True  # a subscriber that ends within this fan-out may publish a leave: it queues
+        try:
+            for sub in members:
+                sub.offer(data)
+        finally:
+            self._running = False
+            if self._waiting:
+                self._start()
 
     def push_join(self, info: ClientInfo) -> None:
         self.number += 1

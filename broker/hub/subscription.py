@@ -104,10 +104,11 @@ class Subscription:
 class Group:
     """The live subscriptions of a channel that get the same bytes."""
 
-    __slots__ = ("key", "members")
+    __slots__ = ("key", "members", "plain")
 
     def __init__(self, key: GroupKey) -> None:
         self.key = key
+        self.plain = key.delta is DeltaMode.OFF and key.filter is None and not key.join_leave
         self.members: dict[Subscription, None] = {}
 
 

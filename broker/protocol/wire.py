@@ -29,6 +29,10 @@ class Wire(Protocol):
         """The bytes that carry `units`, in order, complete in themselves: packs may be joined."""
         ...
 
+    def pack_one(self, unit: bytes) -> bytes:
+        """`pack` for the one unit that most writes are."""
+        ...
+
     @property
     def ping(self) -> bytes:
         """A packed ping."""
@@ -44,17 +48,21 @@ class Wire(Protocol):
 class FrameWire:
     """WebSocket frames: text for JSON, binary for Protobuf."""
 
-    __slots__ = ("_frame", "codec", "native_ping", "ping")
+    __slots__ = ("_binary", "_frame", "codec", "native_ping", "ping")
 
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
+        self._binary = codec.binary
         self._frame = binary_frame if codec.binary else text_frame
         self.ping = self.pack([codec.ping])
         self.native_ping = ping_frame(b"")
 
+    def pack_one(self, unit: bytes) -> bytes:
+        return self._frame(self.codec.join((unit,)) if self._binary else unit)
+
     def pack(self, units: Sequence[bytes]) -> bytes:
         if len(units) == 1:
-            return self._frame(self.codec.join(units))
+            return self.pack_one(units[0])
         return b"".join([self._frame(self.codec.join(part)) for part in _parts(units)])
 
 
@@ -71,6 +79,9 @@ class DeflateWire:
         self._plain = FrameWire(codec)
         self.ping = self._plain.ping
         self.native_ping = self._plain.native_ping
+
+    def pack_one(self, unit: bytes) -> bytes:
+        return self._pack_frame((unit,))
 
     def pack(self, units: Sequence[bytes]) -> bytes:
         return b"".join([self._pack_frame(part) for part in _parts(units)])

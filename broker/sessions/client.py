@@ -170,7 +170,7 @@ class Client:
 
     def reply(self, unit: bytes) -> None:
         """Send one encoded reply or push, after everything sent before."""
-        self.outbox.offer(self.wire.pack((unit,)))
+        self.outbox.offer(self.wire.pack_one(unit))
 
     def push_unsubscribe(self, channel: str, why: codes.Unsubscribe) -> None:
         """Tell the client that it is no longer subscribed."""
