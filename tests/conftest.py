@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from collections.abc import Iterator
@@ -59,5 +60,7 @@ def error_log() -> Iterator[ErrorLog]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests marked `virtual_time` run on a clock that jumps; the runner named first counts."""
     for item in items:
-        if item.get_closest_marker("virtual_time") is not None:
-            item.add_marker(pytest.mark.trio(run=run_in_virtual_time), append=False)
+        marker = item.get_closest_marker("virtual_time")
+        if marker is not None:
+            run = functools.partial(run_in_virtual_time, **marker.kwargs)
+            item.add_marker(pytest.mark.trio(run=run), append=False)

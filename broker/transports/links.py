@@ -181,8 +181,9 @@ class TlsLink:
         await _send_all(self.socket, self._try_send, data)
 
     async def shut_down(self) -> None:
-        with suppress(OSError):
-            self.socket.unwrap()  # says so to the peer's TLS as well; its answer is not waited for
+        self._handshaken = True  # or never will be: what else comes is not read as TLS
+        with suppress(OSError, ValueError):  # a handshake that never was; told already
+            self.socket.unwrap()  # the peer's TLS is told as well; its answer is not waited for
         self.socket.shutdown(socket.SHUT_WR)
 
     async def aclose(self) -> None:

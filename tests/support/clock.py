@@ -15,14 +15,17 @@ _LONGEST = 4 * 3600.0
 """Virtual seconds: a test that waits for what never comes would go on with pings for ever."""
 
 
-def run_in_virtual_time(test: Callable[[], Coroutine[Any, Any, None]], **options: Any) -> None:
-    """`trio.run` with a clock that jumps to the next deadline whenever every task waits: no test truly sleeps."""
+def run_in_virtual_time(test: Callable[[], Coroutine[Any, Any, None]], *, idle: float = 0.0, **options: Any) -> None:
+    """`trio.run` with a clock that jumps to the next deadline whenever every task waits: no test truly sleeps.
+
+    Where real sockets are involved, `idle` real seconds have to pass first, so that the kernel has its turn.
+    """
 
     async def bounded() -> None:
         with trio.fail_after(_LONGEST):
             await test()
 
-    trio.run(bounded, **{**options, "clock": trio.testing.MockClock(autojump_threshold=0)})
+    trio.run(bounded, **{**options, "clock": trio.testing.MockClock(autojump_threshold=idle)})
 
 
 @contextmanager
