@@ -115,11 +115,8 @@ async def test_sigterm_closes_the_port_at_once(broker_process: StartBroker) -> N
     reader = await stalled(daemon, "any")
     daemon.signal(signal.SIGTERM)
     with trio.fail_after(2):
-        while True:
-            try:
-                await daemon.get("/health")
-            except OSError:
-                break
+        while await answers(daemon):
+            pass
     await reader.aclose()
 
 
@@ -127,6 +124,28 @@ async def test_sigint_ends_it_too(broker_process: StartBroker) -> None:
     daemon = await broker_process()
     daemon.signal(signal.SIGINT)
     assert await daemon.exited() == 0
+
+
+async def test_more_signals_change_nothing(broker_process: StartBroker) -> None:
+    """`make` and service managers send SIGINT and SIGTERM both: clients hear goodbye all the same."""
+    daemon = await broker_process(INSECURE)
+    async with wire(daemon) as websocket:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+            daemon.signal(number)
+        with pytest.raises(ConnectionClosed) as closed, trio.fail_after(10):
+            await websocket.get_message()
+        assert closed.value.reason is not None
+        assert closed.value.reason.code == 3001
+    assert await daemon.exited() == 0
+
+
+async def answers(daemon: Daemon) -> bool:
+    """Whether the port is still open."""
+    try:
+        await daemon.get("/health")
+    except OSError:
+        return False
+    return True
 
 
 async def test_the_pid_file(broker_process: StartBroker, tmp_path: Path) -> None:
