@@ -22,7 +22,7 @@ from tests.support.judge import Judge
 
 CONFIG: dict[str, Any] = {
     "http_api": {"insecure": True},  # bodies of strangers are not read at all, and these are to be
-    "channel": {"without_namespace": {"allow_subscribe_for_client": True, "allow_publish_for_subscriber": True}}
+    "channel": {"without_namespace": {"allow_subscribe_for_client": True, "allow_publish_for_subscriber": True}},
 }
 MOST_CPU = 0.15
 """Seconds of the daemon's processor that one attack may cost, the checks after it included."""
