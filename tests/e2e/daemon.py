@@ -186,12 +186,12 @@ class Daemon:
         return {name: count for name, count in (await self.gauges()).items() if count and name != "nodes"}
 
     async def stop(self) -> None:
-        """SIGTERM, and exit status 0 in time."""
+        """SIGTERM, unless the test has sent it, and exit status 0 in time."""
         await trio.to_thread.run_sync(self.stop_sync)
 
     def stop_sync(self) -> None:
         """`stop` where no Trio runs."""
-        if self.process.poll() is None:
+        if self.process.poll() is None and not self._leaving:
             self.signal(signal.SIGTERM)
         try:
             status = self.process.wait(STOP_SECONDS + 2)
