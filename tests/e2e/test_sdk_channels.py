@@ -232,7 +232,7 @@ async def test_an_expired_subscription_token_is_replaced(sdk: Sdk, broker: GetBr
 async def test_a_subscription_token_is_refreshed_before_it_ends(sdk: Sdk, broker: GetBroker, key: str) -> None:
     daemon = await broker(CONFIG)
     alice = await sdk.connected(daemon.websocket, token=token("1"))
-    short = token("1", channel=f"closed:{key}", exp=int(time.time()) + 2)
+    short = token("1", channel=f"closed:{key}", exp=int(time.time()) + 3)
     await alice.subscribe(f"closed:{key}", token=short, ask_token=True)
     await alice.answer("token_wanted", token("1", channel=f"closed:{key}", exp=int(time.time()) + 600))
     await daemon.api("publish", channel=f"closed:{key}", data=1)

@@ -56,7 +56,7 @@ async def test_an_expired_token_makes_the_sdk_fetch_another(sdk: Sdk, broker: Ge
 
 async def test_a_token_is_refreshed_before_it_ends(sdk: Sdk, broker: GetBroker) -> None:
     daemon = await broker({"client": {"expired_close_delay": "1s"}})
-    alice = await sdk.connected(daemon.websocket, token=token("42", exp=int(time.time()) + 2), ask_token=True)
+    alice = await sdk.connected(daemon.websocket, token=token("42", exp=int(time.time()) + 3), ask_token=True)
     await alice.answer("token_wanted", token("42", exp=int(time.time()) + 600))
     # the reply to the refresh has come back when a later command is answered, and the connection is still the first
     with pytest.raises(Exception, match="108"):
