@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import ssl
 import stat
@@ -31,6 +32,7 @@ __all__ = ["Doors", "Listening", "bind_tcp", "bind_unix", "open_doors"]
 
 _log = structlog.get_logger("broker.transports")
 
+HAS_EPOLL: Final = hasattr(select, "epoll")
 _ACCEPTS: Final = 64
 """Connections taken per event."""
 _BACKLOG: Final = 4096
@@ -129,7 +131,9 @@ def _answers(path: str) -> bool:
 class Doors:
     """All connections of the process. `connections` is what the leak tests and the drain look at."""
 
-    def __init__(self, node: Node, nursery: trio.Nursery, reader: Reader, *, outbox_limit: int, write_timeout: float):
+    def __init__(
+        self, node: Node, nursery: trio.Nursery, reader: Reader | None, *, outbox_limit: int, write_timeout: float
+    ) -> None:
         self._node = node
         self._nursery = nursery
         self._reader = reader
@@ -159,8 +163,12 @@ class Doors:
             if self._last_gone is not None and not self.connections:
                 self._last_gone.set()
 
-    def listen(self, listening: Listening) -> _Acceptor:
+    def listen(self, listening: Listening) -> _Acceptor | _TaskAcceptor:
         """Begin to accept."""
+        if self._reader is None:
+            by_task = _TaskAcceptor(listening, self)
+            self._nursery.start_soon(by_task.run, name="acceptor")
+            return by_task
         acceptor = _Acceptor(listening, self, self._reader, self._nursery)
         acceptor.resume()
         return acceptor
@@ -250,16 +258,51 @@ class _Acceptor:
         _log.exception("accepting a connection failed")
 
 
+@final
+class _TaskAcceptor:
+    """Where there is no epoll: a task that accepts, and for each peer a stream with a reading task of its own."""
+
+    def __init__(self, listening: Listening, doors: Doors) -> None:
+        self._listening = listening
+        self._sock = trio.socket.from_stdlib_socket(listening.sock)
+        self._doors = doors
+        self._scope = trio.CancelScope()
+
+    async def run(self) -> None:
+        tls = self._listening.tls
+        with self._scope:
+            while True:
+                try:
+                    sock, _address = await self._sock.accept()
+                except OSError as error:
+                    if error.errno in _OUT_OF_DESCRIPTORS:
+                        await trio.sleep(_RETRY)
+                    continue  # or this peer went before it was accepted
+                stream: trio.abc.Stream = trio.SocketStream(sock)
+                if tls is not None:
+                    stream = trio.SSLStream(stream, tls, server_side=True, https_compatible=True)
+                self._doors.take_in_stream(stream, self._listening.site)
+
+    def stop(self) -> None:
+        """Accept nobody any more; the port is free."""
+        self._scope.cancel()
+        if self._listening.sock.family == socket.AF_UNIX:
+            with suppress(FileNotFoundError):
+                os.unlink(self._listening.sock.getsockname())
+        self._sock.close()
+
+
 @asynccontextmanager
 async def open_doors(
     node: Node, listening: Sequence[Listening], *, outbox_limit: int, write_timeout: float
 ) -> AsyncIterator[Doors]:
     """The door stage. When the block is left, accepting stops, clients are told, and connections drain."""
     async with trio.open_nursery() as nursery:
-        reader = Reader()
+        reader = Reader() if HAS_EPOLL else None
         doors = Doors(node, nursery, reader, outbox_limit=outbox_limit, write_timeout=write_timeout)
         acceptors = [doors.listen(each) for each in listening]
-        nursery.start_soon(reader.run, name="reader")
+        if reader is not None:
+            nursery.start_soon(reader.run, name="reader")
         try:
             try:
                 yield doors
