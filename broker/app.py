@@ -371,12 +371,13 @@ def _announce(config: Config, server: Server) -> None:
     _log.info("serving", version=__version__, compatible=PROTOCOL_VERSION, addresses=list(server.urls), pid=os.getpid())
     if config.dev.enabled:
         url = server.urls[0]
-        print(
-            f"\n  trio-broker {__version__} with development settings, open to everybody on this machine.\n\n"
-            f"  Open {url}/ in two tabs, or publish from here:\n\n"
-            f'    curl {url}/api/publish -d \'{{"channel": "hello", "data": {{"text": "hi"}}}}\'\n',
-            flush=True,
-        )
+        with suppress(OSError):  # nobody may be reading
+            print(
+                f"\n  trio-broker {__version__} with development settings, open to everybody on this machine.\n\n"
+                f"  Open {url}/ in two tabs, or publish from here:\n\n"
+                f'    curl {url}/api/publish -d \'{{"channel": "hello", "data": {{"text": "hi"}}}}\'\n',
+                flush=True,
+            )
 
 
 @contextmanager
