@@ -212,7 +212,7 @@ class Session(Client):
             self.leave_hub()
 
     async def cleanup(self) -> None:
-        """What may wait for a presence store, after the transport is closed."""
+        """What may wait for a presence store, while the transport is being closed."""
         ended = [*self.subs.items(), *((channel, sub) for channel, (sub, _) in self.leaving.items())]
         self.subs, self.leaving = {}, {}
         waiting: list[Coroutine[Any, Any, None]] = []
@@ -222,6 +222,7 @@ class Session(Client):
             if not done:
                 waiting.append(work)
         if waiting:
+            await own_task()
             # side by side: a client of many channels must not need as many turns of a slow store
             with trio.move_on_after(_CLEANUP_TIMEOUT):
                 async with trio.open_nursery() as nursery:

@@ -91,13 +91,13 @@ async def prepare(
         sub.key = GroupKey(client.wire, delta, grant.push_join_leave, wanted.filter)
 
     if channel in client.leaving:
-        await own_task()
-        await client.leaving[channel][1].wait()
+        await _wait_left(client, channel)
         _still_reserved(client, channel, sub)
     node = client.context.node
-    sub.channel = await node.open_channel(channel)
+    local = await node.open_channel(channel)
     _still_reserved(client, channel, sub)
-    sub.channel.collect(sub)
+    local.collect(sub)
+    sub.channel = local
     if sub.presence:
         await node.add_presence(channel, client.client_id, client.client_info(channel))
         _still_reserved(client, channel, sub)
@@ -225,6 +225,7 @@ async def forget(client: Client, channel: str, sub: ClientSubscription) -> None:
         if sub.presence:
             await node.remove_presence(channel, client.client_id)
         if sub.joined:
+            sub.joined = False  # told once: if this is cancelled, the engine may have got it already
             info = client.client_info()
             info.chan_info = sub.info
             await node.publish_leave(channel, info)
@@ -235,6 +236,8 @@ async def forget(client: Client, channel: str, sub: ClientSubscription) -> None:
 async def leave(client: Client, channel: str, sub: ClientSubscription) -> None:
     """`forget` for a subscription that is no longer among the client's. If the client goes meanwhile, its clean-up
     does it again, and a new subscription to the channel waits, so that it is not the new one who is forgotten."""
+    if channel in client.leaving:
+        await _wait_left(client, channel)
     work = forget(client, channel, sub)
     done, _ = begin(work)
     if done:
@@ -245,6 +248,12 @@ async def leave(client: Client, channel: str, sub: ClientSubscription) -> None:
     await go_on(work)
     del client.leaving[channel]
     left.set()
+
+
+async def _wait_left(client: Client, channel: str) -> None:
+    await own_task()
+    while channel in client.leaving:
+        await client.leaving[channel][1].wait()
 
 
 async def abandon(client: Client, channel: str, sub: ClientSubscription) -> None:

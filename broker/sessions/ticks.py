@@ -5,14 +5,20 @@ Facts: client protocol §3.7, §3.10, §3.12.
 
 from __future__ import annotations
 
+from typing import Final
+
 import trio
 
+from broker.eager import own_task
 from broker.hub import EngineUnavailable, HistoryQuery
-from broker.protocol import codes
-from broker.sessions import server_side
+from broker.protocol import StreamPosition, codes
+from broker.sessions import server_side, subscriptions
 from broker.sessions.client import Client, ClientSubscription, Status
 
 __all__ = ["tick"]
+
+_ON_ITS_WAY: Final = 1.0
+"""Seconds after which a publication that the engine has, and has not delivered here, counts as lost."""
 
 
 async def tick(client: Client) -> None:
@@ -43,12 +49,15 @@ def _expired(client: Client, sub: ClientSubscription) -> bool:
 
 
 async def _refresh_presence(client: Client, channel: str, sub: ClientSubscription) -> None:
-    node = client.context.node
-    await node.add_presence(channel, client.client_id, client.client_info(channel))
+    try:
+        await client.context.node.add_presence(channel, client.client_id, client.client_info(channel))
+    except trio.Cancelled:
+        client.subs.setdefault(channel, sub)  # the store may have it: for the clean-up, if nobody else cares for it
+        raise
     now = client.subs.get(channel)
     if now is not sub and (now is None or not now.presence):
         # it ended while the store was writing: what was put back must go again
-        await node.remove_presence(channel, client.client_id)
+        await subscriptions.leave(client, channel, sub)
 
 
 async def _check_position(client: Client, channel: str, sub: ClientSubscription) -> None:
@@ -64,6 +73,15 @@ async def _check_position(client: Client, channel: str, sub: ClientSubscription)
     if client.subs.get(channel) is not sub or local.position(sub) != known or local.busy:
         return  # it moved while we asked, or has more to tell: no verdict
     if page.top != known:
-        client.lost(channel)
+        client.peer.run(_look_again(client, channel, sub, known))
         return
     sub.checked_at = now
+
+
+async def _look_again(client: Client, channel: str, sub: ClientSubscription, known: StreamPosition) -> None:
+    """An engine elsewhere may have read what it has not delivered yet."""
+    await own_task()
+    await trio.sleep(_ON_ITS_WAY)
+    local = sub.channel
+    if client.subs.get(channel) is sub and local is not None and local.position(sub) == known and not local.busy:
+        client.lost(channel)

@@ -49,7 +49,7 @@ class Machine(Protocol):
         """Read until the peer has answered the farewell, or is gone. Has a deadline."""
 
     async def cleanup(self) -> None:
-        """What may wait, after the transport is closed. Has a deadline."""
+        """What may wait for others, beside the farewell. Has a deadline."""
 
 
 @final
@@ -88,14 +88,32 @@ class Connection:
             self.ending = True
             self.nursery = None
             with trio.CancelScope(shield=True) as self._goodbye:  # every wait within has a deadline of its own
-                for last in (self._leave, self._say_goodbye, self.link.aclose, self.machine.cleanup):
-                    try:
-                        await last()
-                    except Exception:
-                        self.crashed()  # and the rest of the end all the same
+                await self._end()
 
-    async def _leave(self) -> None:
-        self.machine.ended()
+    async def _end(self) -> None:
+        """Each step of the end whatever becomes of the others. Nobody waits for an engine to close a socket, nor for a
+        peer to tell the others that it left."""
+        try:
+            self.machine.ended()
+        except Exception:
+            self.crashed()
+        cleanup = self._guard(self.machine.cleanup())
+        done, _ = begin(cleanup)
+        if done:
+            await self._guard(self._say_goodbye())
+            await self._guard(self.link.aclose())
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(go_on, cleanup)
+            await self._guard(self._say_goodbye())
+            await self._guard(self.link.aclose())
+
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        """The wall around whatever has a task, or a step of the end, to itself."""
+        try:
+            await work
+        except Exception:
+            self.crashed()
 
     def end(self) -> None:
         """Begin to end: what waits in the nursery is cancelled, then the peer is told."""
@@ -199,13 +217,7 @@ class Connection:
             self.crashed()
             return
         if not done:
-            self.nursery.start_soon(self._finish_beside, work)
-
-    async def _finish_beside(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await go_on(work)
-        except Exception:
-            self.crashed()
+            self.nursery.start_soon(self._guard, go_on(work))
 
     # ---- the outbox's owner ---------------------------------------------------------------------------------------
 

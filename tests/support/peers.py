@@ -22,7 +22,7 @@ from broker.auth import make_token
 from broker.config import Config, Sources, load
 from broker.engines import open_memory_engine
 from tests.support import protobuf
-from tests.support.slow_engine import Pace, slow_engine
+from tests.support.slow_engine import Pace, Wire, slow_engine
 
 WALL = 1_700_000_000.0
 """Unix seconds at the start of every test."""
@@ -178,6 +178,13 @@ class RawClient:
         await self.send({"id": self._id, **members})
         return self._id
 
+    async def frame(self, *commands: dict[str, Any]) -> list[int]:
+        """Send commands under fresh ids in one frame."""
+        ids = list(range(self._id + 1, self._id + 1 + len(commands)))
+        self._id += len(commands)
+        await self.send(*({"id": id, **command} for id, command in zip(ids, commands, strict=True)))
+        return ids
+
     async def pong(self) -> None:
         await self.send({})
 
@@ -304,13 +311,13 @@ class WallClock:
 
 @asynccontextmanager
 async def open_house(
-    options: Mapping[str, Any] | None = None, *, seed: int = 1, pace: Pace | None = None
+    options: Mapping[str, Any] | None = None, *, seed: int = 1, pace: Pace | None = None, wire: Wire | None = None
 ) -> AsyncIterator[House]:
     """A server with `options`; at the end its clients leave, and nothing of them may remain.
 
-    With a `pace` its engine waits (slow_engine.py).
+    With a `pace` its engine waits, and with a `wire` it delivers late (slow_engine.py).
     """
-    engine = open_memory_engine if pace is None else slow_engine(pace)
+    engine = open_memory_engine if pace is None else slow_engine(pace, wire)
     async with (
         open_server(
             configured(options), wall_clock=WallClock(), rng=random.Random(seed), engine=engine, listen=False

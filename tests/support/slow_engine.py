@@ -1,7 +1,8 @@
 """An engine that waits: the memory engine behind calls that take their time, as an engine on another machine does.
 
 Every call says `await own_task()` and then waits as its `Pace` has it: before it is carried out, and again before the
-caller hears of it. What happens in channels nobody subscribed to at the engine is not delivered.
+caller hears of it. What happens in channels nobody subscribed to at the engine is not delivered. What is delivered may
+come over a `Wire`, later than whoever published has heard of it, and not all of it.
 
 `Pace`s: `Turn` (one checkpoint), `Delays` (virtual time out of a seeded random), `Gates` (held and opened by the
 test).
@@ -24,7 +25,7 @@ from broker.hub import Deliver, EngineUnavailable, HistoryPage, HistoryQuery, Pr
 from broker.hub import PublishResult as Result
 from broker.protocol import ClientInfo, Publication
 
-__all__ = ["Delays", "Gates", "Pace", "SlowEngine", "Turn", "slow_engine"]
+__all__ = ["Delays", "Gates", "Pace", "SlowEngine", "Turn", "Wire", "slow_engine"]
 
 
 class Pace(Protocol):
@@ -137,14 +138,21 @@ class SlowEngine:
 
 @final
 class SlowBroker:
-    """`MemoryBroker`, later. `subscribed` is what the node has subscribed to."""
+    """`MemoryBroker`, later. `subscribed` is what the node has subscribed to.
 
-    def __init__(self, inner: MemoryBroker, pace: Pace) -> None:
+    A cancelled call was not made, but for joins and leaves: a link has them on its wire, whoever still waits.
+    """
+
+    def __init__(self, inner: MemoryBroker, pace: Pace, wire: Wire | None) -> None:
         self.inner = inner
         self._pace = pace
+        self._wire = wire
         self.subscribed: set[str] = set()
 
     def attach(self, deliver: Deliver) -> None:
+        if self._wire is not None:
+            self._wire.to = deliver
+            deliver = self._wire
         self.inner.attach(_Subscribed(self.subscribed, deliver))
 
     async def publish(self, channel: str, pub: Publication, options: PublishOptions) -> Result:
@@ -156,13 +164,21 @@ class SlowBroker:
 
     async def publish_join(self, channel: str, info: ClientInfo) -> None:
         await own_task()
-        await self._pace.before("publish_join", channel)
+        try:
+            await self._pace.before("publish_join", channel)
+        except trio.Cancelled:
+            await self.inner.publish_join(channel, info)
+            raise
         await self.inner.publish_join(channel, info)
         await self._pace.after("publish_join", channel)
 
     async def publish_leave(self, channel: str, info: ClientInfo) -> None:
         await own_task()
-        await self._pace.before("publish_leave", channel)
+        try:
+            await self._pace.before("publish_leave", channel)
+        except trio.Cancelled:
+            await self.inner.publish_leave(channel, info)
+            raise
         await self.inner.publish_leave(channel, info)
         await self._pace.after("publish_leave", channel)
 
@@ -214,6 +230,41 @@ class _Subscribed:
 
 
 @final
+class Wire:
+    """A `Deliver` whose other end is elsewhere: what goes in comes out in order, up to `most` seconds later.
+
+    One in `losing` never does, if that is given.
+    """
+
+    def __init__(self, rng: random.Random, most: float, *, losing: int = 0) -> None:
+        self._rng = rng
+        self._most = most
+        self.losing = losing
+        self.to: Deliver | None = None
+        self._in, self._out = trio.open_memory_channel[Callable[[Deliver], None]](1 << 20)
+
+    def publication(self, channel: str, pub: Publication, epoch: str, base: Publication | None) -> None:
+        self._send(lambda deliver: deliver.publication(channel, pub, epoch, base))
+
+    def join(self, channel: str, info: ClientInfo) -> None:
+        self._send(lambda deliver: deliver.join(channel, info))
+
+    def leave(self, channel: str, info: ClientInfo) -> None:
+        self._send(lambda deliver: deliver.leave(channel, info))
+
+    def _send(self, event: Callable[[Deliver], None]) -> None:
+        if not self.losing or self._rng.randrange(self.losing):
+            self._in.send_nowait(event)
+
+    async def run(self) -> None:
+        async for event in self._out:
+            if self._rng.randrange(3) == 0:
+                await trio.sleep(self._most * self._rng.random())
+            assert self.to is not None
+            event(self.to)
+
+
+@final
 class SlowPresence:
     """`MemoryPresence`, later."""
 
@@ -248,12 +299,17 @@ class SlowPresence:
         return stats
 
 
-def slow_engine(pace: Pace) -> Callable[[random.Random], AbstractAsyncContextManager[SlowEngine]]:
+def slow_engine(
+    pace: Pace, wire: Wire | None = None
+) -> Callable[[random.Random], AbstractAsyncContextManager[SlowEngine]]:
     """For `open_server(engine=…)`."""
 
     @asynccontextmanager
     async def open_engine(rng: random.Random) -> AsyncIterator[SlowEngine]:
-        async with open_memory_engine(rng) as engine:
-            yield SlowEngine(SlowBroker(engine.broker, pace), SlowPresence(engine.presence, pace))
+        async with open_memory_engine(rng) as engine, trio.open_nursery() as nursery:
+            if wire is not None:
+                nursery.start_soon(wire.run, name="wire of the engine")
+            yield SlowEngine(SlowBroker(engine.broker, pace, wire), SlowPresence(engine.presence, pace))
+            nursery.cancel_scope.cancel()
 
     return open_engine
