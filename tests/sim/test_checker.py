@@ -6,39 +6,46 @@ from typing import Any
 
 import pytest
 
-from tests.sim.checker import Checker, Place, View, Violation
+from tests.sim.checker import Checker, Place, Told, View, Violation
+
+Pub = tuple[int, str]
 
 
 def published(count: int = 6) -> Checker:
+    """Publications p1 to p6; those with an even offset are tagged."""
     checker = Checker()
     for offset in range(1, count + 1):
-        checker.attempted("a", f"p{offset}")
+        checker.attempted("a", f"p{offset}", {"t": str(1 - offset % 2)})
         checker.acknowledged("a", f"p{offset}", Place("E", offset))
     return checker
 
 
-def pub(offset: int, id: str = "") -> dict[str, Any]:
-    return {"offset": offset, "data": id or f"p{offset}"}
+def pub(offset: int, id: str = "") -> Pub:
+    return offset, id or f"p{offset}"
 
 
-def live(checker: Checker, at: int = 0) -> View:
+def live(checker: Checker, at: int = 0, *, tagged: bool = False) -> View:
     view = View(checker, "a")
+    if tagged:
+        view.wanted = lambda tags: tags.get("t") == "1"
     view.subscribed({"epoch": "E", "offset": at})
     return view
 
 
-def push_all(view: View, pushes: list[dict[str, Any]]) -> None:
+def push_all(view: View, pushes: list[Pub]) -> None:
     for each in pushes:
-        view.pushed(each)
+        view.pushed(*each)
 
 
 def test_a_good_log_passes() -> None:
-    view = live(published(), 2)
-    view.pushed(pub(3))
+    checker = published()
+    view = live(checker, 2)
+    view.pushed(*pub(3))
     view.ended()
     view.subscribed({"epoch": "E", "offset": 3, "recovered": True, "publications": [pub(4), pub(5)]})
-    view.pushed(pub(6))
+    view.pushed(*pub(6))
     view.finish()
+    checker.finish()
 
 
 @pytest.mark.parametrize(
@@ -53,7 +60,7 @@ def test_a_good_log_passes() -> None:
     ],
     ids=["first dropped", "dropped", "doubled", "swapped", "from nowhere", "forked"],
 )
-def test_broken_pushes_are_caught(pushes: list[dict[str, Any]]) -> None:
+def test_broken_pushes_are_caught(pushes: list[Pub]) -> None:
     view = live(published())
     with pytest.raises(Violation):
         push_all(view, pushes)
@@ -63,17 +70,29 @@ def test_broken_pushes_are_caught(pushes: list[dict[str, Any]]) -> None:
     "answer",
     [
         {"epoch": "E", "offset": 2, "recovered": True, "publications": [pub(4)]},
+        {"epoch": "E", "offset": 2, "recovered": True, "publications": [pub(3), pub(3)]},
+        {"epoch": "E", "offset": 2, "recovered": True, "publications": [pub(4), pub(3)]},
         {"epoch": "E", "offset": 3, "recovered": True, "publications": []},
         {"epoch": "F", "offset": 2, "recovered": True, "publications": []},
         {"epoch": "E", "offset": 6, "publications": [pub(3)]},
     ],
-    ids=["a hole", "another start", "another epoch", "not recovered, but something"],
+    ids=["a hole", "doubled", "swapped", "another start", "another epoch", "not recovered, but something"],
 )
 def test_broken_recoveries_are_caught(answer: dict[str, Any]) -> None:
     view = live(published(), 2)
     view.ended()
     with pytest.raises(Violation):
         view.subscribed(answer)
+
+
+def test_a_log_that_forked_between_two_subscribers_is_caught() -> None:
+    """Each sees a log that is whole; they are not the same."""
+    checker = Checker()
+    for id in ("old", "new"):
+        checker.attempted("a", id)
+    live(checker).pushed(1, "old")
+    with pytest.raises(Violation):
+        live(checker).pushed(1, "new")
 
 
 def test_a_subscriber_that_is_left_behind_is_caught() -> None:
@@ -86,14 +105,14 @@ def test_a_push_from_another_channel_is_caught() -> None:
     checker = published()
     checker.attempted("b", "q")
     with pytest.raises(Violation):
-        live(checker).pushed(pub(1, "q"))
+        live(checker).pushed(1, "q")
 
 
 def test_a_push_after_the_end_is_caught() -> None:
     view = live(published())
     view.ended()
     with pytest.raises(Violation):
-        view.pushed(pub(1))
+        view.pushed(*pub(1))
 
 
 def test_an_acknowledgement_that_two_publishers_got_is_caught() -> None:
@@ -101,3 +120,52 @@ def test_an_acknowledgement_that_two_publishers_got_is_caught() -> None:
     checker.attempted("a", "other")
     with pytest.raises(Violation):
         checker.acknowledged("a", "other", Place("E", 3))
+
+
+# ---- filters ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_filter_leaves_out_is_not_missed() -> None:
+    checker = published()
+    view = live(checker, tagged=True)
+    push_all(view, [pub(2), pub(4), pub(6)])
+    view.finish()
+    checker.finish()
+
+
+@pytest.mark.parametrize("pushes", [[pub(2), pub(6)], [pub(2), pub(4)]], ids=["between", "at the end"])
+def test_what_a_filter_lets_through_is_missed(pushes: list[Pub]) -> None:
+    checker = published()
+    view = live(checker, tagged=True)
+    push_all(view, pushes)
+    view.finish()
+    with pytest.raises(Violation):
+        checker.finish()
+
+
+def test_what_a_filter_does_not_let_through_is_caught() -> None:
+    with pytest.raises(Violation):
+        live(published(), tagged=True).pushed(*pub(1))
+
+
+def test_a_filter_excuses_no_double() -> None:
+    view = live(published(), tagged=True)
+    view.pushed(*pub(2))
+    with pytest.raises(Violation):
+        view.pushed(*pub(2))
+
+
+# ---- joins and leaves ------------------------------------------------------------------------------------------------
+
+
+def test_joins_and_leaves_come_in_turns() -> None:
+    told = Told()
+    told.left("was there before")
+    told.joined("c")
+    told.left("c")
+    told.joined("c")
+    with pytest.raises(Violation):
+        told.joined("c")
+    told.left("c")
+    with pytest.raises(Violation):
+        told.left("c")

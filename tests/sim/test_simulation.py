@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from broker.hub import Channel
+from broker.hub import Channel, Outbox
 from broker.protocol import StreamPosition
-from broker.sessions import recovery, session, subscriptions
+from broker.sessions import recovery, session, subscriptions, ticks
 from tests.conftest import ErrorLog
 from tests.sim.world import live
 
@@ -40,11 +45,41 @@ def _live(seed: int) -> None:
         raise
 
 
-# ---- bugs planted on purpose: the simulation has to find each ------------------------------------------------------
+# ---- a seed is a life ------------------------------------------------------------------------------------------------
+
+_DIGEST = "import sys; from tests.sim.test_simulation import digest; print(digest(range(4)))"
 
 
-def _forgets_what_came_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Channel, "collected", lambda self, sub: [])
+def digest(seeds: range) -> str:
+    """What all clients of these lives saw, in short."""
+    return hashlib.sha256("\n".join("\n".join(live(seed)) for seed in seeds).encode()).hexdigest()
+
+
+def test_the_same_seed_is_the_same_life() -> None:
+    """Also in another process, where texts hash differently: else no failure could be repeated."""
+    here = digest(range(4))
+    assert here == digest(range(4))
+    assert here != digest(range(4, 8))
+    for hash_seed in ("0", "1"):
+        there = subprocess.run(
+            [sys.executable, "-c", _DIGEST],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            check=True,
+        )
+        assert there.stdout.decode().split()[-1] == here
+
+
+# ---- bugs planted on purpose: the simulation has to find each --------------------------------------------------------
+
+
+def _skips_what_came_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    def merge(read: Any, top: Any, collected: Any) -> Any:
+        last = collected[-1].offset if collected else top.offset
+        return list(read), StreamPosition(max(last, top.offset), top.epoch)
+
+    monkeypatch.setattr(recovery, "merge", merge)
 
 
 def _goes_live_late(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,25 +107,79 @@ def _leaves_presence_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subscriptions, "forget", forget)
 
 
+def _puts_presence_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refresh(client: Any, channel: str, sub: Any) -> None:
+        await client.context.node.add_presence(channel, client.client_id, client.client_info(channel))
+
+    monkeypatch.setattr(ticks, "_refresh_presence", refresh)
+
+
 def _stays_in_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session.Session, "peer_gone", lambda self: None)
 
 
+def _keeps_gaps_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Channel, "_lose_all_positioned", lambda self: None)
+
+
+def _checks_no_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def check(*_: object) -> None:
+        """Nothing."""
+
+    monkeypatch.setattr(ticks, "_check_position", check)
+
+
+def _uncorks_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Outbox.uncork
+
+    def uncork(self: Outbox) -> None:
+        if self._held:
+            self._held.reverse()
+        original(self)
+
+    monkeypatch.setattr(Outbox, "uncork", uncork)
+
+
+def _goes_on_with_patches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newcomer gets patches to what it never had."""
+    original = Channel._enter
+
+    def enter(self: Channel, sub: Any) -> None:
+        patches = [key for key in self.groups if key == sub.key._replace(delta=key.delta) and key != sub.key]
+        if patches:
+            sub.key = patches[0]
+        original(self, sub)
+
+    monkeypatch.setattr(Channel, "_enter", enter)
+
+
+LOSING = {"eager": False, "late": 0.4, "losing": 12}
+SLOW = {"eager": False, "delay": 0.5, "failing": 0}
+
+
 @pytest.mark.parametrize(
-    "plant",
+    ("plant", "always"),
     [
-        _forgets_what_came_meanwhile,
-        _goes_live_late,
-        _keeps_doubles,
-        _leaves_presence_behind,
-        _stays_in_the_registry,
+        (_skips_what_came_meanwhile, {}),
+        (_goes_live_late, {}),
+        (_keeps_doubles, {}),
+        (_leaves_presence_behind, {}),
+        (_puts_presence_back, SLOW),
+        (_stays_in_the_registry, {}),
+        (_keeps_gaps_to_itself, LOSING),
+        (_checks_no_positions, LOSING),
+        (_uncorks_backwards, {"eager": True}),
+        (_goes_on_with_patches, {}),
     ],
 )
-def test_a_planted_bug_is_found(plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_planted_bug_is_found(
+    plant: Callable[[pytest.MonkeyPatch], None], always: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the kind of life where it could show."""
     plant(monkeypatch)
-    for seed in range(200):
+    for seed in range(300):
         try:
-            live(seed)
+            live(seed, always=always)
         except BaseException:
             return
-    pytest.fail("200 lives, and nothing was noticed")
+    pytest.fail("300 lives, and nothing was noticed")

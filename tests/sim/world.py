@@ -13,25 +13,34 @@ from typing import Any, Final, final
 import trio
 import trio.testing
 
-from tests.sim.checker import Checker, Place, View, Violation
+from tests.sim.checker import Checker, Place, Told, View, Violation
+from tests.sim.invariants import check_server, members
+from tests.sim.readers import READERS, PlainReader, Reader, payload
 from tests.support.peers import NO_PINGS, House, RawClient, open_house, options
-from tests.support.slow_engine import Delays, Pace
+from tests.support.slow_engine import Delays, Wire
 
 __all__ = ["live"]
 
 CHANNELS: Final = ("a", "b", "c")
 KEPT: Final = 6
 _COME_BACK: Final = 4000
+_QUIET: Final = 20.0
+"""Seconds until everything that was lost has been noticed: a position check, a tick, the slowest of calls."""
 
 
-def live(seed: int, *, plant: Callable[[House], None] | None = None) -> None:
-    """Live once. `plant` may break the server, to see that it is found.
+def live(seed: int, *, plant: Callable[[House], None] | None = None, always: dict[str, Any] | None = None) -> list[str]:
+    """Live once. `plant` may break the server, to see that it is found; `always` fixes what the seed would choose.
+
+    Returns:
+        what every client saw, in its order.
 
     Raises:
         Violation: a promise was broken.
     """
+    life = _Life(seed, plant, always or {})
     with _deterministic(seed):
-        trio.run(_Life(seed, plant).run, clock=trio.testing.MockClock(autojump_threshold=0))
+        trio.run(life.run, clock=trio.testing.MockClock(autojump_threshold=0))
+    return life.trace
 
 
 @contextmanager
@@ -48,26 +57,50 @@ def _deterministic(seed: int) -> Iterator[None]:
 
 @final
 class _Life:
-    def __init__(self, seed: int, plant: Callable[[House], None] | None) -> None:
+    """`eager`: the engine does not wait at all. Else `delay` is its slowest call in seconds, one of `failing` calls
+    fails, and it may deliver up to `late` seconds later, over a wire that loses one of `losing`."""
+
+    def __init__(self, seed: int, plant: Callable[[House], None] | None, always: dict[str, Any]) -> None:
         self.rng = random.Random(seed)
         self.checker = Checker()
         self.plant = plant
         self.actors: list[_Actor] = []
-        self.failing = self.rng.choice((0, 0, 15))
+        self.trace: list[str] = []
         self.counter = 0
+        chosen = {
+            "eager": self.rng.random() < 0.2,
+            "delay": self.rng.choice((0.0, 0.01, 0.5)),
+            "failing": self.rng.choice((0, 0, 15)),
+            "late": self.rng.choice((0.0, 0.0, 0.02, 0.4)),
+            "losing": self.rng.choice((0, 0, 12)),
+            "join_leave": self.rng.random() < 0.4,
+        } | always
+        self.eager, self.delay, self.failing, self.late, self.losing, self.join_leave = chosen.values()
+        if self.eager:
+            self.failing = self.late = 0
+        if not self.late:
+            self.losing = 0
 
-    async def run(self) -> None:
-        pace: Pace = Delays(self.rng, self.rng.choice((0.0, 0.01, 0.5)), failing=self.failing)
+    @property
+    def settings(self) -> dict[str, Any]:
         channel = {
             "history_size": KEPT,
             "history_ttl": "1h",
             "force_recovery": True,
             "presence": True,
-            "join_leave": self.rng.random() < 0.3,
+            "join_leave": self.join_leave,
             "force_push_join_leave": True,
+            "allowed_delta_types": ["fossil"],
+            "delta_publish": True,
+            "allow_tags_filter": True,
         }
-        settings = options(channel, client={**NO_PINGS, "presence_update_interval": "3s"})
-        async with open_house(settings, seed=self.rng.randrange(1 << 30), pace=pace) as house:
+        client = {"presence_update_interval": "3s", "channel_position_check_delay": "4s"}
+        return options(channel, client={**NO_PINGS, **client})
+
+    async def run(self) -> None:
+        pace = None if self.eager else Delays(self.rng, self.delay, failing=self.failing)
+        wire = Wire(self.rng, self.late, losing=self.losing) if self.late else None
+        async with open_house(self.settings, seed=self.rng.randrange(1 << 30), pace=pace, wire=wire) as house:
             if self.plant is not None:
                 self.plant(house)
             async with trio.open_nursery() as nursery:
@@ -77,30 +110,31 @@ class _Life:
                     nursery.start_soon(actor.run, self.rng.randint(5, 25))
                 for _ in range(self.rng.randint(1, 3)):
                     nursery.start_soon(self.backend, house, random.Random(self.rng.random()))
-            if isinstance(pace, Delays):
+            if pace is not None:
                 pace.failing = 0
             await self.settle(house)
             house.clients = [actor.client for actor in self.actors if actor.client is not None]
             if self.failing:  # what an engine refused to forget is not the hub's
-                presence: Any = house.server.node._presence
-                presence.inner._channels.clear()
+                house.presence.clear()
 
     async def backend(self, house: House, rng: random.Random) -> None:
         """Publishes over the API, and sometimes interferes."""
         for _ in range(rng.randint(3, 15)):
             await trio.sleep(rng.choice((0, 0, 0.01, 0.3)))
             channel = rng.choice(CHANNELS)
-            if rng.random() < 0.9:
-                id = self.new_id()
-                self.checker.attempted(channel, id)
-                answer = await house.api("publish", channel=channel, data=id)
-                if "result" in answer:
-                    result = answer["result"]
-                    self.checker.acknowledged(channel, id, Place(result["epoch"], result["offset"]))
-            elif rng.random() < 0.7:
-                await house.api("unsubscribe", user="", channel=channel)
-            else:
-                await house.api("disconnect", user="", disconnect={"code": _COME_BACK, "reason": "again"})
+            match rng.randrange(12):
+                case 0:
+                    await house.api("unsubscribe", user="", channel=channel)
+                case 1:
+                    await house.api("disconnect", user="", disconnect={"code": _COME_BACK, "reason": "again"})
+                case _:
+                    id, tags = self.new_id(), {"t": rng.choice("01")}
+                    self.checker.attempted(channel, id, tags)
+                    answer = await house.api("publish", channel=channel, data=payload(id), tags=tags)
+                    if "result" in answer:
+                        result = answer["result"]
+                        self.checker.acknowledged(channel, id, Place(result["epoch"], result["offset"]))
+            check_server(house.server)
 
     def new_id(self) -> str:
         self.counter += 1
@@ -109,28 +143,28 @@ class _Life:
     async def settle(self, house: House) -> None:
         """Everything is quiet: the client's view, the hub, presence and the engine must agree."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep, _QUIET)
             for actor in self.actors:
-                nursery.start_soon(actor.listen, 15.0)
-            await trio.sleep(15)
-        node: Any = house.server.node
+                nursery.start_soon(actor.listen, _QUIET)
+        check_server(house.server)
         for channel in CHANNELS:
             subscribed = {actor.id for actor in self.actors if actor.views[channel].live}
             for actor in self.actors:
                 actor.views[channel].finish()
-            local = node.registry.channels.get(channel)
-            routed = [] if local is None else [sub for group in local.groups.values() for sub in group.members]
-            routed += [] if local is None else list(local.joining)
+            local = house.server.node.registry.channels.get(channel)
+            routed = [] if local is None else members(local)
             hub = {sub.subscriber.client_id for sub in routed}
             if hub != subscribed or len(hub) != len(routed):
                 raise Violation(f"{channel}: clients {subscribed}, hub {hub}")
-            if local is not None and (local.collecting or local.subscriptions != len(routed)):
+            if local is not None and local.collecting:
                 raise Violation(f"{channel}: somebody is still on the way in")
-            present = set(node._presence.inner._channels.get(channel, {}))
+            present = set(house.presence.get(channel, {}))
             if subscribed - present or (present - subscribed and not self.failing):
                 raise Violation(f"{channel}: clients {subscribed}, presence {present}")
         connected = {actor.id for actor in self.actors if actor.client is not None}
-        if set(node.registry.clients) != connected:
-            raise Violation(f"clients {connected}, registry {set(node.registry.clients)}")
+        if set(house.server.node.registry.clients) != connected:
+            raise Violation(f"clients {connected}, registry {set(house.server.node.registry.clients)}")
+        self.checker.finish()
 
 
 @final
@@ -143,7 +177,10 @@ class _Actor:
         self.rng = rng
         self.client: RawClient | None = None
         self.id = ""
+        self.name = f"client {len(life.actors)}"
         self.views = {channel: View(life.checker, channel) for channel in CHANNELS}
+        self.readers: dict[str, Reader] = {}
+        self.told: dict[str, Told] = {}
 
     async def run(self, steps: int) -> None:
         for _ in range(steps):
@@ -151,6 +188,7 @@ class _Actor:
                 await self.step()
             except EOFError:
                 self.closed()
+            check_server(self.house.server)
 
     async def step(self) -> None:
         rng = self.rng
@@ -169,7 +207,9 @@ class _Actor:
             case 4 | 5:
                 id = self.life.new_id()
                 self.life.checker.attempted(view.channel, id)
-                await self.exchange(publish={"channel": view.channel, "data": id})
+                await self.exchange(publish={"channel": view.channel, "data": payload(id)})
+            case 6 if not view.live:
+                await self.subscribe(view, and_publish=True)
             case 6:
                 if rng.random() < 0.4:
                     await self.client.leave()
@@ -182,22 +222,51 @@ class _Actor:
         reply = await self.exchange(connect={})
         self.id = reply["connect"]["client"]
 
-    async def subscribe(self, view: View) -> None:
-        request: dict[str, Any] = {"channel": view.channel}
-        if view.place is not None and self.rng.random() < 0.8:
+    async def subscribe(self, view: View, *, and_publish: bool = False) -> None:
+        """With `and_publish` both stand in one frame: the answer to the subscribe comes first of all."""
+        recover = view.place is not None and self.rng.random() < 0.8
+        # who comes back with another filter would take what the old one left out for missed
+        reader = self.readers[view.channel] = (
+            type(self.readers[view.channel]) if recover else self.rng.choice(READERS)
+        )()
+        view.wanted = (lambda tags: tags.get("t") == reader.tag) if reader.tag else None
+        request: dict[str, Any] = {"channel": view.channel, **reader.asks}
+        if recover:
+            assert view.place is not None
             request |= {"recover": True, "offset": view.place.offset, "epoch": view.place.epoch}
         else:
             view.place = None
-        reply = await self.exchange(subscribe=request)
+        commands = [{"subscribe": request}]
+        if and_publish:
+            id = self.life.new_id()
+            self.life.checker.attempted(view.channel, id)
+            commands.append({"publish": {"channel": view.channel, "data": payload(id)}})
+        assert self.client is not None
+        ids = await self.client.frame(*commands)
+        self.answered(view, reader, await self.reply(ids[0]))
+        for id_ in ids[1:]:
+            await self.reply(id_)
+
+    def answered(self, view: View, reader: Reader, reply: dict[str, Any]) -> None:
+        """The answer to a subscribe came."""
         if "subscribe" in reply:
-            view.subscribed(reply["subscribe"])
+            result = reply["subscribe"]
+            if not result.get("delta") and reader.asks.get("delta"):
+                raise Violation("patches were refused")
+            self.note("subscribed", view.channel, result.get("offset", 0), len(result.get("publications", ())))
+            self.told[view.channel] = Told()
+            view.subscribed(result | {"publications": [reader.read(pub) for pub in result.get("publications", ())]})
         elif reply["error"]["code"] not in (100, 105):
             raise Violation(str(reply))
 
     async def exchange(self, **command: Any) -> dict[str, Any]:
-        """Send a command; what comes before its reply happened before it."""
+        """Send a command, and take in its reply."""
         assert self.client is not None
-        id = await self.client.command(**command)
+        return await self.reply(await self.client.command(**command))
+
+    async def reply(self, id: int) -> dict[str, Any]:
+        """A reply; what comes before it happened before it."""
+        assert self.client is not None
         while True:
             unit = await self.client.next()
             if unit.get("id") == id:
@@ -214,17 +283,32 @@ class _Actor:
 
     def take(self, unit: dict[str, Any]) -> None:
         push = unit["push"]
-        view = self.views[push["channel"]]
+        channel = push["channel"]
+        view = self.views[channel]
         if "pub" in push:
-            view.pushed(push["pub"])
+            offset, id = self.readers.get(channel, PlainReader()).read(push["pub"])
+            self.note("push", channel, offset, id)
+            view.pushed(offset, id)
         elif "unsubscribe" in push:
+            self.note("unsubscribed", channel, push["unsubscribe"]["code"])
             if not view.live:
-                raise Violation(f"{view.channel}: unsubscribed, but was not subscribed")
+                raise Violation(f"{channel}: unsubscribed, but was not subscribed")
             view.ended()
+        elif not (self.life.failing or self.life.losing):
+            told = self.told[channel]
+            if "join" in push:
+                told.joined(push["join"]["info"]["client"])
+            else:
+                told.left(push["leave"]["info"]["client"])
+
+    def note(self, *what: object) -> None:
+        self.life.trace.append(f"{trio.current_time():.6f} {self.name} {' '.join(map(str, what))}")
 
     def closed(self) -> None:
         client, self.client = self.client, None
         for view in self.views.values():
             view.ended()
-        if client is not None and client.closed is not None and client.closed[0] not in (_COME_BACK, 1006):
-            raise Violation(f"closed with {client.closed}")
+        if client is not None and client.closed is not None:
+            self.note("closed", client.closed[0])
+            if client.closed[0] not in (_COME_BACK, 1006, *((3010,) if self.life.losing or self.life.late else ())):
+                raise Violation(f"closed with {client.closed}")
