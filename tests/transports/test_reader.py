@@ -1,0 +1,171 @@
+"""The reader of all sockets: one wall per connection, turns for others, and nothing for who has gone."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+
+import pytest
+import trio
+
+from broker.transports import reader as reader_module
+from broker.transports.reader import Reader
+
+pytestmark = pytest.mark.virtual_time(idle=0.01)
+
+
+class Pair:
+    """A `Readable` with one end of a socket pair; the test has the other."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self.ours, self.theirs = socket.socketpair()
+        self.theirs.setblocking(False)
+        self.came = b""
+        self.events: list[str] = []
+        self.then: Callable[[Pair], None] | None = None
+
+    @property
+    def fd(self) -> int:
+        return self.theirs.fileno()
+
+    def readable(self) -> None:
+        self.events.append("readable")
+        if self.then is not None:
+            self.then(self)
+        self.came += self.theirs.recv(1000)
+
+    def hung_up(self) -> None:
+        self.events.append("hung up")
+        self.reader.drop(self.fd)
+
+    def crashed(self) -> None:
+        self.events.append("crashed")
+        self.reader.drop(self.fd)
+
+
+@asynccontextmanager
+async def open_pairs(count: int) -> AsyncIterator[tuple[Reader, list[Pair]]]:
+    reader = Reader()
+    pairs = [Pair(reader) for _ in range(count)]
+    for pair in pairs:
+        reader.add(pair.fd, pair)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reader.run)
+        yield reader, pairs
+        nursery.cancel_scope.cancel()
+    for pair in pairs:
+        with closing(pair.ours), closing(pair.theirs):
+            pass
+
+
+async def settled() -> None:
+    await trio.sleep(0.001)  # virtual: the kernel had its turn, and every task waits
+
+
+async def test_everybody_is_read_and_once_per_event() -> None:
+    async with open_pairs(300) as (_, pairs):
+        for n, pair in enumerate(pairs):
+            pair.ours.send(b"%d" % n)
+        await settled()
+        assert [pair.came for pair in pairs] == [b"%d" % n for n in range(300)]
+        assert all(pair.events == ["readable"] for pair in pairs)
+
+
+async def test_one_that_raises_is_ended_and_the_others_are_read() -> None:
+    def fail(_: Pair) -> None:
+        raise LookupError
+
+    async with open_pairs(5) as (reader, pairs):
+        pairs[2].then = fail
+        for pair in pairs:
+            pair.ours.send(b"x")
+        await settled()
+        assert pairs[2].events == ["readable", "crashed"]
+        assert [pair.came for pair in pairs] == [b"x", b"x", b"", b"x", b"x"]
+        assert len(reader) == 4
+
+
+async def test_one_that_is_paused_is_not_read_and_its_end_is_noticed() -> None:
+    async with open_pairs(2) as (reader, (stays, goes)):
+        for pair in (stays, goes):
+            reader.pause(pair.fd)
+            pair.ours.send(b"x")
+        await settled()
+        assert (stays.events, goes.events) == ([], [])
+        reader.resume(stays.fd)
+        goes.ours.close()
+        await settled()
+        assert (stays.came, goes.events) == (b"x", ["hung up"])
+
+
+async def test_one_that_another_drops_in_the_same_moment_is_not_read() -> None:
+    async with open_pairs(2) as (reader, pairs):
+        for pair, other in zip(pairs, reversed(pairs), strict=True):
+            pair.then = lambda _, other=other: reader.drop(other.fd)  # type: ignore[misc]
+        for pair in pairs:
+            pair.ours.send(b"x")
+        await settled()
+        assert sorted(pair.events for pair in pairs) == [[], ["readable"]]
+
+
+async def test_others_have_their_turn_in_the_middle_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_module, "_BUDGET", 0.0)
+    async with open_pairs(50) as (_, pairs):
+        for pair in pairs:
+            pair.ours.send(b"x")
+        seen: list[int] = []
+        while not all(pair.came for pair in pairs):
+            seen.append(sum(bool(pair.came) for pair in pairs))
+            await trio.lowlevel.checkpoint()
+        assert len(set(seen)) > 40
+
+
+async def test_a_descriptor_that_is_somebody_elses_by_then_is_not_told_of_what_was_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its peer hung up, it was closed, and its number given to a newcomer, all within one batch."""
+    monkeypatch.setattr(reader_module, "_BUDGET", 0.0)
+    async with open_pairs(2) as (reader, (first, gone)):
+        newcomer = Pair(reader)
+
+        def replace(_: Pair) -> None:
+            first.then = None
+            reader.drop(gone.fd)
+            fd = gone.fd
+            gone.theirs.close()
+            os.dup2(newcomer.theirs.fileno(), fd, inheritable=False)
+            newcomer.theirs.close()
+            newcomer.theirs = socket.socket(fileno=fd)
+            newcomer.theirs.setblocking(False)
+            nursery.start_soon(add)
+
+        async def add() -> None:
+            reader.add(newcomer.fd, newcomer)
+
+        async with trio.open_nursery() as nursery:
+            first.then = replace
+            reader.pause(gone.fd)
+            first.ours.send(b"x")
+            gone.ours.close()
+            await settled()
+        assert newcomer.events == []
+        newcomer.ours.send(b"y")
+        await settled()
+        assert newcomer.came == b"y"
+        newcomer.ours.close()
+        newcomer.theirs.close()
+
+
+async def test_dropping_twice_is_nothing() -> None:
+    async with open_pairs(1) as (reader, (pair,)):
+        reader.drop(pair.fd)
+        reader.drop(pair.fd)
+        reader.pause(pair.fd)
+        reader.resume(pair.fd)
+        pair.ours.send(b"x")
+        await settled()
+        assert pair.events == []
+        assert len(reader) == 0
