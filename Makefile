@@ -18,10 +18,10 @@ OFF := ASYNC114,ASYNC120,ASYNC122,ASYNC124,ASYNC9
 run: .venv/.run-ready
 	@exec $(BIN)/python -m broker --dev $(ARGS)
 
-test: lint $(E2E_JS)/node_modules/.ready
+test: lint $(E2E_JS)/node_modules/.ready .venv/.system-ready
 	$(BIN)/pytest -m "not long" $(ARGS)
 
-test-long: .venv/.test-ready $(E2E_JS)/node_modules/.ready
+test-long: .venv/.test-ready $(E2E_JS)/node_modules/.ready .venv/.system-ready
 	$(BIN)/pytest -m long $(ARGS)
 
 lint: .venv/.test-ready
@@ -55,6 +55,10 @@ clean:
 .venv/.test-ready: .venv/.made pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@ .venv/.run-ready
+
+.venv/.system-ready: .ci/debian .venv/.made
+	@.ci/debian
+	@touch $@
 
 $(E2E_JS)/node_modules/.ready: $(E2E_JS)/package-lock.json .ci/npm .venv/.made
 	@.ci/npm ci --prefix $(E2E_JS) --ignore-scripts --no-audit --no-fund --loglevel=error
