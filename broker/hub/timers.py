@@ -25,6 +25,9 @@ class Timed(Protocol):
     def on_timer(self, now: float) -> None:
         """The time asked for has come. Synchronous; arm again from here if there is more to do."""
 
+    def crashed(self) -> None:
+        """Called within an `except`: `on_timer` raised. Whoever owns this wall ends, and nobody else."""
+
 
 @final
 class TimerWheel:
@@ -86,6 +89,9 @@ class TimerWheel:
             for count, timed in enumerate(self._slots.pop(number), 1):
                 if timed.slot == number:  # else it was disarmed by one before it
                     timed.slot = None
-                    timed.on_timer(now)
+                    try:
+                        timed.on_timer(now)
+                    except Exception:
+                        timed.crashed()
                 if count % 64 == 0:
                     await trio.lowlevel.checkpoint()

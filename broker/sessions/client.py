@@ -198,6 +198,10 @@ class Client:
         """The time armed for has come."""
         raise NotImplementedError  # Session does
 
+    def crashed(self) -> None:
+        """A bug of ours showed while the wheel woke this client: its connection ends, as for any other bug."""
+        self.peer.crashed()
+
     def lost(self, channel: str) -> None:
         """A positioned subscription missed something."""
         raise NotImplementedError  # Session does

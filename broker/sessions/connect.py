@@ -80,6 +80,11 @@ def ping_interval(options: ClientOptions, native: bool) -> float:
     return max(options.ping_interval, 0.0)
 
 
+def tick_interval(options: ClientOptions) -> float:
+    """Seconds between presence ticks; they cannot be off, so 0 means the default."""
+    return options.presence_update_interval if options.presence_update_interval > 0 else 27.0
+
+
 def pong_timeout(options: ClientOptions, native: bool) -> float:
     """Seconds that a pong may take, 0 where none is expected."""
     if native:
@@ -92,7 +97,7 @@ def _begin_life(client: Client, interval: float) -> None:
     context = client.context
     now = trio.current_time()
     client.status = Status.CONNECTED
-    client.next_tick = now + context.rules.client.presence_update_interval * (0.5 + context.random() / 2)
+    client.next_tick = now + tick_interval(context.rules.client) * (0.5 + context.random() / 2)
     if interval:
         client.next_ping = now + interval * (0.5 + context.random() / 2)
     client.arm()

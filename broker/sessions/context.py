@@ -73,6 +73,9 @@ class Peer(Protocol):
     def close(self, why: codes.Disconnect) -> None:
         """Begin to close; synchronous. What waits in the outbox still leaves, unless the peer was too slow."""
 
+    def crashed(self) -> None:
+        """Called within an `except`, outside of the connection's own tasks: behind its wall all the same."""
+
     def hang_up(self) -> None:
         """Read no more; drop the connection without a code if the peer does not leave by itself within 5 s."""
 

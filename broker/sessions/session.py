@@ -165,7 +165,7 @@ class Session(Client):
         if now >= self.next_ping:
             self._ping(now)
         if now >= self.next_tick:
-            self.next_tick = now + self.context.rules.client.presence_update_interval
+            self.next_tick = now + connect.tick_interval(self.context.rules.client)
             self.peer.run(ticks.tick(self))
         if self.status is Status.CONNECTED:
             self.arm()

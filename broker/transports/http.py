@@ -211,6 +211,9 @@ class HttpMachine:
         else:
             self._connection.end()
 
+    def crashed(self) -> None:
+        self._connection.crashed()
+
     def _wait_until(self, deadline: float) -> None:
         """What is waited for must have come by then."""
         self._deadline = deadline

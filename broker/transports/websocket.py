@@ -189,6 +189,9 @@ class WebSocketMachine:
             self.session.context.node.counters.transport_closed[self.transport, why.code] += 1
         self._connection.end()
 
+    def crashed(self) -> None:
+        self._connection.crashed()
+
     def hang_up(self) -> None:
         self._hanging_up = True
         self._connection.run_beside(self._wait_hang_up())

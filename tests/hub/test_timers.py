@@ -22,6 +22,7 @@ class Sleeper:
     def __init__(self, then: Callable[[Sleeper, float], None] | None = None) -> None:
         self.slot: int | None = None
         self.woken: list[float] = []
+        self.crashes = 0
         self._then = then
 
     def on_timer(self, now: float) -> None:
@@ -30,6 +31,9 @@ class Sleeper:
         self.woken.append(now)
         if self._then is not None:
             self._then(self, now)
+
+    def crashed(self) -> None:
+        self.crashes += 1
 
 
 @pytest.fixture
@@ -166,4 +170,17 @@ async def test_a_crowd_of_one_tick_lets_others_run_and_may_leave_meanwhile(wheel
     assert turns > 10
     assert [len(sleeper.woken) for sleeper in crowd] == [1] * 998 + [0, 0]
     wheel.disarm(crowd[-2])
+    assert len(wheel) == 0
+
+
+async def test_one_that_crashes_is_told_so_and_keeps_nobody_else_from_waking(wheel: TimerWheel) -> None:
+    def crash(sleeper: Sleeper, now: float) -> None:
+        raise RuntimeError("a bug")
+
+    before, faulty, after = Sleeper(), Sleeper(crash), Sleeper()
+    for each in (before, faulty, after):
+        wheel.arm(each, 1.0)
+    await trio.sleep(2)
+    assert (before.crashes, faulty.crashes, after.crashes) == (0, 1, 0)
+    assert before.woken == faulty.woken == after.woken
     assert len(wheel) == 0

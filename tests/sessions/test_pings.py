@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import trio
 
-from tests.support.peers import RawClient, open_house, options
+from broker.sessions import ticks
+from broker.sessions.client import Client
+from tests.conftest import ErrorLog
+from tests.support.peers import NO_PINGS, RawClient, open_house, options
 from tests.support.slow_engine import Gates
 
 pytestmark = pytest.mark.virtual_time
@@ -253,3 +258,23 @@ async def test_a_store_that_fails_is_asked_again() -> None:
         gates.failing.clear()
         await client.nothing(60)
         assert (await client.ask(presence_stats={"channel": "room"}))["presence_stats"]["num_clients"] == 1
+
+
+async def test_a_bug_that_shows_in_a_timer_ends_its_client_and_nobody_else(
+    error_log: ErrorLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error_log.expect("a connection crashed(.|\n)*a bug")
+
+    async with open_house(options(client=NO_PINGS)) as house:
+        client, other = await house.connected(), await house.connected()
+
+        def tick(of: Client) -> Coroutine[Any, Any, None]:
+            if of.client_id == client.hello["client"]:
+                raise RuntimeError("a bug")
+            return ticks.tick(of)
+
+        monkeypatch.setattr("broker.sessions.session.ticks", SimpleNamespace(tick=tick))
+        assert (await client.wait_closed())[0] == 3004
+        await trio.sleep(60)
+        assert (await other.ask(rpc={"method": "x"}))["error"]["code"] == 108
+        assert house.server.node.counters.connection_crashes == 1
