@@ -14,7 +14,6 @@ import resource
 import socket
 import ssl
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
@@ -38,6 +37,7 @@ from broker.hub import Broker, Node, Presence, open_node
 from broker.observe import Metrics, Read, set_up_logs
 from broker.sessions import Context, Rules
 from broker.supervisor import Stopped, deadline_for_leaving, open_signals
+from broker.tls import TlsOptions, load_certificate
 from broker.transports import (
     Admission,
     Doors,
@@ -45,13 +45,11 @@ from broker.transports import (
     Origins,
     Route,
     Site,
-    TlsOptions,
     WebSocketEndpoint,
     bind_tcp,
     bind_unix,
     open_doors,
 )
-from broker.values import Pem
 
 __all__ = ["Server", "StartError", "make_rules", "open_server", "serve"]
 
@@ -294,22 +292,13 @@ def _tls(options: TlsOptions, path: str) -> ssl.SSLContext | None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     try:
-        _load_certificate(context, options.cert_pem, options.key_pem)
+        load_certificate(context, options.cert_pem, options.key_pem)
         if options.client_ca_pem:
             context.load_verify_locations(cadata=options.client_ca_pem)
             context.verify_mode = ssl.CERT_REQUIRED
     except (ssl.SSLError, OSError) as error:
         raise StartError(f"{path}: the certificate or its key cannot be used: {error}") from None
     return context
-
-
-def _load_certificate(context: ssl.SSLContext, cert: Pem, key: Pem) -> None:
-    """OpenSSL's Python binding reads certificates from files only."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "pair.pem")
-        file.touch(mode=0o600)
-        file.write_text(f"{cert}\n{key}\n")
-        context.load_cert_chain(file)
 
 
 # ---- the daemon ---------------------------------------------------------------------------------------------------

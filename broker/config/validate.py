@@ -18,7 +18,7 @@ from broker.config.schema import values_at
 from broker.config.unbuilt import unbuilt_problems
 from broker.config.unbuilt.consumers import CONSUMER_TYPES
 from broker.glob import compile_glob
-from broker.transports.options import TlsOptions
+from broker.tls import TlsOptions
 from broker.values import Duration
 
 __all__ = ["check", "with_pem_texts"]

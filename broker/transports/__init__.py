@@ -3,7 +3,7 @@
 from broker.transports.admission import Admission
 from broker.transports.door import Doors, Listening, bind_tcp, bind_unix, open_doors
 from broker.transports.endpoint import WebSocketEndpoint
-from broker.transports.options import EmulationOptions, HttpServerOptions, TlsOptions, WebSocketOptions
+from broker.transports.options import EmulationOptions, HttpServerOptions, WebSocketOptions
 from broker.transports.origin import Origins
 from broker.transports.site import ASGIApp, Route, Site
 
@@ -17,7 +17,6 @@ __all__ = [
     "Origins",
     "Route",
     "Site",
-    "TlsOptions",
     "WebSocketEndpoint",
     "WebSocketOptions",
     "bind_tcp",

@@ -6,23 +6,8 @@ from typing import final
 
 import attrs
 
-from broker.values import Duration, Pem
-
-
-@final
-@attrs.frozen(kw_only=True)
-class TlsOptions:
-    """TLS of one listener, or of one outgoing connection."""
-
-    enabled: bool = False
-    cert_pem: Pem = Pem()
-    key_pem: Pem = Pem()
-    server_ca_pem: Pem = Pem()
-    """Roots that an outgoing connection trusts."""
-    client_ca_pem: Pem = Pem()
-    """On a listener: clients must show a certificate signed by these."""
-    insecure_skip_verify: bool = False
-    server_name: str = ""
+from broker.tls import TlsOptions
+from broker.values import Duration
 
 
 @attrs.frozen(kw_only=True)

@@ -7,7 +7,7 @@ from typing import final
 import attrs
 
 from broker.config.unbuilt.engines import RedisOptions
-from broker.transports.options import TlsOptions
+from broker.tls import TlsOptions
 from broker.values import Duration, Secret
 
 CONSUMER_TYPES = (

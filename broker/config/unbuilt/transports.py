@@ -6,7 +6,7 @@ from typing import final
 
 import attrs
 
-from broker.transports.options import TlsOptions
+from broker.tls import TlsOptions
 from broker.values import Duration, Secret
 
 

@@ -1,0 +1,59 @@
+"""TLS as it is configured, for listeners and for outgoing connections (server API §1.6)."""
+
+from __future__ import annotations
+
+import ssl
+import tempfile
+from pathlib import Path
+from typing import final
+
+import attrs
+
+from broker.values import Pem
+
+__all__ = ["TlsOptions", "client_context", "load_certificate"]
+
+
+@final
+@attrs.frozen(kw_only=True)
+class TlsOptions:
+    """TLS of one listener, or of one outgoing connection."""
+
+    enabled: bool = False
+    cert_pem: Pem = Pem()
+    key_pem: Pem = Pem()
+    server_ca_pem: Pem = Pem()
+    """Roots that an outgoing connection trusts."""
+    client_ca_pem: Pem = Pem()
+    """On a listener: clients must show a certificate signed by these."""
+    insecure_skip_verify: bool = False
+    server_name: str = ""
+
+
+def client_context(options: TlsOptions) -> ssl.SSLContext:
+    """What an outgoing connection trusts and shows. At least TLS 1.2.
+
+    Raises:
+        ssl.SSLError: a certificate or a key cannot be used.
+    """
+    context = ssl.create_default_context(cadata=options.server_ca_pem or None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if options.insecure_skip_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if options.cert_pem:
+        load_certificate(context, options.cert_pem, options.key_pem)
+    return context
+
+
+def load_certificate(context: ssl.SSLContext, cert: Pem, key: Pem) -> None:
+    """Give `context` a certificate to show. OpenSSL's Python binding reads certificates from files only.
+
+    Raises:
+        ssl.SSLError: they cannot be used.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "pair.pem")
+        file.touch(mode=0o600)
+        file.write_text(f"{cert}\n{key}\n")
+        context.load_cert_chain(file)
