@@ -7,7 +7,7 @@ from typing import Any
 from broker.app import Server
 from broker.hub import Channel
 from broker.sessions.client import Client, Status
-from tests.sim.checker import Violation
+from tests.faults.checkers import Violation
 
 __all__ = ["check_server", "members"]
 

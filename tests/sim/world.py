@@ -13,7 +13,7 @@ from typing import Any, Final, final
 import trio
 import trio.testing
 
-from tests.sim.checker import Checker, Place, Told, View, Violation
+from tests.faults.checkers import Checker, Place, Told, View, Violation
 from tests.sim.invariants import check_server, members
 from tests.sim.readers import READERS, PlainReader, Reader, payload
 from tests.support.peers import NO_PINGS, House, RawClient, open_house, options

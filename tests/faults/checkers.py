@@ -1,22 +1,24 @@
-"""The recovery checker C1: from logs of publishers and subscribers, did anybody miss something and was not told?
+"""Two checkers that judge a run by what its clients saw.
 
-Linear, because offsets give the order. Rules: (a) in one epoch, an offset is one publication, in every log; (b) on a
-live subscription offsets go up by exactly one, or a filter left out all between; (c) after `recovered: true` nothing is
-missing between the old and the new position; (d) what was acknowledged is where it was said to be; (e) nothing comes
-that nobody published, or from another channel, or that a filter does not let through; (f) at the end every subscriber
-is at the top.
+C1, recovery (`Checker`, `View`): from logs of publishers and subscribers, did anybody miss something and was not
+told? Linear, because offsets give the order. Rules: (a) in one epoch, an offset is one publication, in every log;
+(b) on a live subscription offsets go up by exactly one, or a filter left out all between; (c) after
+`recovered: true` nothing is missing between the old and the new position; (d) what was acknowledged is where it was
+said to be; (e) nothing comes that nobody published, or from another channel, or that a filter does not let through;
+(f) at the end every subscriber is at the top.
 
-Beside it: who joins and leaves is told in turns.
+C2, presence (`PresenceChecker`, `Told`): nobody who is surely there is missing, nobody who is surely gone is shown,
+and who joins and leaves is told in turns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, final
 
 import attrs
 
-__all__ = ["Checker", "Place", "Told", "View", "Violation"]
+__all__ = ["Checker", "Place", "PresenceChecker", "Told", "View", "Violation"]
 
 Tags = dict[str, str]
 
@@ -163,3 +165,70 @@ class Told:
         if self._there.get(client) is there:
             raise Violation(f"{client} {'joined' if there else 'left'} twice")
         self._there[client] = there
+
+
+@final
+@attrs.frozen
+class _Sample:
+    """Who was shown by an answer that was asked for at one time and came at another."""
+
+    asked: float
+    answered: float
+    clients: frozenset[str]
+
+
+@final
+class PresenceChecker:
+    """Samples of the presence of one channel against what its clients know of themselves. Times in seconds.
+
+    Args:
+        ttl: how long entries of a node that died may stay.
+        margin: how long a client has to be there before it must be shown.
+        clean: how long a client that left in good order may still be shown.
+        slack: how much later than `ttl` an entry may go.
+    """
+
+    def __init__(self, ttl: float, *, margin: float = 1.0, clean: float = 1.0, slack: float = 2.0) -> None:
+        self._dead_after = ttl + slack
+        self._margin = margin
+        self._clean_after = clean
+        self._came: dict[str, float] = {}
+        self._leaving: dict[str, float] = {}
+        self._shown_until: dict[str, float] = {}
+        self._samples: list[_Sample] = []
+
+    def came(self, client: str, at: float) -> None:
+        """`client` was told that it is subscribed."""
+        self._came[client] = at
+
+    def leaving(self, client: str, at: float) -> None:
+        """From here on nobody knows: it is about to leave, or its node is about to die."""
+        self._leaving[client] = at
+
+    def gone(self, client: str, at: float, *, node_died: bool = False) -> None:
+        """It has surely left; with its node, which cleaned up nothing, or in good order."""
+        self._leaving.setdefault(client, at)
+        self._shown_until[client] = at + (self._dead_after if node_died else self._clean_after)
+
+    def sampled(self, clients: Iterable[str], *, asked: float, answered: float) -> None:
+        """The server answered who is there."""
+        self._samples.append(_Sample(asked, answered, frozenset(clients)))
+
+    def finish(self) -> None:
+        """Judge all samples: they may have been logged before what they are judged by."""
+        if not self._samples:
+            raise Violation("nobody looked")
+        for sample in self._samples:
+            there = {
+                client
+                for client, since in self._came.items()
+                if since + self._margin <= sample.asked
+                and self._leaving.get(client, sample.answered) >= sample.answered
+            }
+            if missing := there - sample.clients:
+                raise Violation(f"there, but not shown at {sample.answered:.2f}: {sorted(missing)}")
+            ghosts = {client for client, until in self._shown_until.items() if until < sample.asked} & sample.clients
+            if ghosts:
+                raise Violation(f"gone, but shown at {sample.answered:.2f}: {sorted(ghosts)}")
+            if strangers := sample.clients - self._came.keys() - self._leaving.keys():
+                raise Violation(f"shown at {sample.answered:.2f}, but never there: {sorted(strangers)}")

@@ -1,12 +1,14 @@
-"""The checker itself: every kind of broken log must be caught, and a good one must pass."""
+"""The checkers themselves: every kind of broken log must be caught, and a good one must pass."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tests.sim.checker import Checker, Place, Told, View, Violation
+from tests.faults.checkers import Checker, Place, PresenceChecker, Told, View, Violation
 
 Pub = tuple[int, str]
 
@@ -169,3 +171,84 @@ def test_joins_and_leaves_come_in_turns() -> None:
     told.left("c")
     with pytest.raises(Violation):
         told.left("c")
+
+
+# ---- any log, broken anywhere ----------------------------------------------------------------------------------------
+
+
+def judge(pushes: list[Pub], count: int) -> None:
+    checker = published(count)
+    view = live(checker)
+    push_all(view, pushes)
+    view.finish()
+    checker.finish()
+
+
+@given(st.data(), st.integers(2, 30))
+def test_a_log_is_good_until_it_is_broken_anywhere(data: st.DataObject, count: int) -> None:
+    whole = [pub(offset) for offset in range(1, count + 1)]
+    judge(whole, count)
+    at = data.draw(st.integers(0, count - 2))
+    broken = {
+        "dropped": whole[:at] + whole[at + 1 :],
+        "the end dropped": whole[: at + 1],
+        "doubled": whole[: at + 1] + whole[at:],
+        "swapped": [*whole[:at], whole[at + 1], whole[at], *whole[at + 2 :]],
+        "forked": [*whole[:at], pub(at + 1, whole[at + 1][1]), *whole[at + 1 :]],
+    }[data.draw(st.sampled_from(["dropped", "the end dropped", "doubled", "swapped", "forked"]))]
+    with pytest.raises(Violation):
+        judge(broken, count)
+
+
+# ---- presence --------------------------------------------------------------------------------------------------------
+
+
+def watched(samples: list[tuple[float, set[str]]], *, node_died: bool = False) -> PresenceChecker:
+    """One stays from 0 on; the other comes at 2 and is gone at 10."""
+    checker = PresenceChecker(ttl=60)
+    checker.came("stays", 0)
+    checker.came("goes", 2)
+    checker.leaving("goes", 9.5)
+    checker.gone("goes", 10, node_died=node_died)
+    for at, clients in samples:
+        checker.sampled(clients, asked=at, answered=at + 0.1)
+    return checker
+
+
+GOOD_SAMPLES: list[tuple[float, set[str]]] = [
+    (0.5, set()),
+    (2.5, {"stays"}),
+    (3.5, {"stays", "goes"}),
+    (9.8, {"stays"}),
+    (10.5, {"stays", "goes"}),
+    (12.0, {"stays"}),
+]
+
+
+def test_good_samples_pass() -> None:
+    watched(GOOD_SAMPLES).finish()
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [(3.5, {"goes"}), (3.5, {"stays"}), (12.0, {"stays", "goes"}), (12.0, set()), (5.0, {"stays", "goes", "ghost"})],
+    ids=["one is missing", "the other is missing", "one has gone", "one is missing at the end", "one never came"],
+)
+def test_broken_samples_are_caught(sample: tuple[float, set[str]]) -> None:
+    with pytest.raises(Violation):
+        watched([*GOOD_SAMPLES, sample]).finish()
+
+
+@pytest.mark.parametrize(("at", "good"), [(60.0, True), (72.5, False)])
+def test_entries_of_a_dead_node_have_their_time_and_not_more(at: float, good: bool) -> None:
+    checker = watched([(at, {"stays", "goes"})], node_died=True)
+    if good:
+        checker.finish()
+    else:
+        with pytest.raises(Violation):
+            checker.finish()
+
+
+def test_a_run_in_which_nobody_looked_proves_nothing() -> None:
+    with pytest.raises(Violation):
+        watched([]).finish()
