@@ -27,7 +27,7 @@ import trio
 
 from broker import PROTOCOL_VERSION, __version__
 from broker.admin import dev_page
-from broker.api import Api, HttpApi
+from broker.api import Api, HttpApi, ServerHandle
 from broker.auth import TokenVerifier
 from broker.channels import Channels
 from broker.config import Config, ConfigError
@@ -84,8 +84,10 @@ OpenEngine = Callable[[random.Random], AbstractAsyncContextManager[Engine]]
 @final
 @attrs.define
 class Server:
-    """A server that runs. `reload` puts new rules in place of the old ones, all or nothing."""
+    """A server that runs. `api` is the server API for code in this process. `reload` puts new rules in place of the old
+    ones, all or nothing."""
 
+    api: ServerHandle
     node: Node
     doors: Doors
     context: Context
@@ -150,7 +152,8 @@ async def open_server(
         open_node(name, opened.broker, opened.presence) as node,
     ):
         context = Context(node, rules, PROTOCOL_VERSION, wall_clock, rng.random)
-        sites = _sites(config, context, split=external != internal)
+        api = Api(context)
+        sites = _sites(config, context, api, split=external != internal)
         listening = _listening(config, sites, external, internal) if listen else []
         async with open_doors(
             node,
@@ -158,7 +161,7 @@ async def open_server(
             outbox_limit=config.client.queue_max_size,
             write_timeout=config.websocket.write_timeout,
         ) as doors:
-            yield Server(node, doors, context, sites, [each.url for each in listening])
+            yield Server(ServerHandle(api), node, doors, context, sites, [each.url for each in listening])
 
 
 # ---- what answers where -------------------------------------------------------------------------------------------
@@ -171,7 +174,7 @@ def _addresses(config: Config) -> tuple[tuple[str, int], tuple[str, int]]:
     return external, internal
 
 
-def _sites(config: Config, context: Context, *, split: bool) -> tuple[Site, Site]:
+def _sites(config: Config, context: Context, api: Api, *, split: bool) -> tuple[Site, Site]:
     """The external and the internal site: the same one unless they have different addresses."""
     node = context.node
     external = Site()
@@ -191,7 +194,7 @@ def _sites(config: Config, context: Context, *, split: bool) -> tuple[Site, Site
             config.client.user_id_http_header,
         )
     if not config.http_api.disabled:
-        _add_api(external if config.http_api.external else internal, config, context)
+        _add_api(external if config.http_api.external else internal, config, api)
     if config.health.enabled:
         internal.routes[_path(config.health.handler_prefix)] = Route(_GET, _health(internal))
     if config.prometheus.enabled:
@@ -206,8 +209,8 @@ def _path(prefix: str) -> str:
     return "/" + prefix.strip("/")
 
 
-def _add_api(site: Site, config: Config, context: Context) -> None:
-    http = HttpApi(Api(context), config.http_api)
+def _add_api(site: Site, config: Config, api: Api) -> None:
+    http = HttpApi(api, config.http_api)
     prefix = _path(config.http_api.handler_prefix)
 
     for method in http.methods:

@@ -1,7 +1,18 @@
-"""The server API: its methods, and the HTTP that carries them."""
+"""The server API: its methods, the HTTP that carries them, and the handle for Python code in the same process."""
 
+from broker.api.handle import ChannelHistory, ChannelStats, NodeState, ServerHandle
 from broker.api.http import HttpApi
+from broker.api.messages import ApiError
 from broker.api.methods import Api
 from broker.api.options import HttpApiOptions
 
-__all__ = ["Api", "HttpApi", "HttpApiOptions"]
+__all__ = [
+    "Api",
+    "ApiError",
+    "ChannelHistory",
+    "ChannelStats",
+    "HttpApi",
+    "HttpApiOptions",
+    "NodeState",
+    "ServerHandle",
+]

@@ -1,0 +1,274 @@
+"""The server API for Python code in the same process: what hooks get, and programs that embed the server.
+
+The same methods with the same rules as over HTTP, without a request in between. Facts:
+https://centrifugal.dev/docs/server/server_api.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+import attrs
+import msgspec
+from msgspec import Raw, Struct
+
+from broker.api import messages as m
+from broker.api.messages import ApiError
+from broker.api.methods import BAD_REQUEST, Api, Result
+from broker.protocol import ClientInfo, Publication, StreamPosition, is_json
+
+__all__ = ["ChannelHistory", "ChannelStats", "NodeState", "ServerHandle"]
+
+_PROTOCOL = "python"
+"""What metrics call this carrier."""
+
+
+@final
+@attrs.frozen
+class ChannelHistory:
+    """Publications in the order asked for, and where the stream of the channel stands now."""
+
+    publications: list[Publication]
+    position: StreamPosition
+
+
+@final
+@attrs.frozen
+class ChannelStats:
+    """How many clients and how many different users are in a channel."""
+
+    num_clients: int
+    num_users: int
+
+
+@final
+@attrs.frozen
+class NodeState:
+    """What a node of the cluster tells of itself; `uptime` in seconds."""
+
+    uid: str
+    name: str
+    version: str
+    num_clients: int
+    num_users: int
+    num_subs: int
+    num_channels: int
+    uptime: int
+
+
+@final
+class ServerHandle:
+    """Calls of the server API. Payloads are given as `bytes`, which are passed on as they are, or as any value that
+    JSON can hold; they come back as `bytes`.
+
+    Every method raises `ApiError` where the HTTP API would answer with that error.
+    """
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    async def publish(
+        self,
+        channel: str,
+        data: Any,
+        *,
+        tags: Mapping[str, str] | None = None,
+        skip_history: bool = False,
+        idempotency_key: str = "",
+        delta: bool = False,
+        version: int = 0,
+        version_epoch: str = "",
+    ) -> StreamPosition:
+        """Publish to a channel. Returns where it landed; offset 0 in a channel without history."""
+        result = await self._call(
+            "publish",
+            m.PublishRequest(
+                channel=channel,
+                **_data(data),
+                tags=dict(tags) if tags else None,
+                skip_history=skip_history,
+                idempotency_key=idempotency_key,
+                delta=delta,
+                version=version,
+                version_epoch=version_epoch,
+            ),
+        )
+        return _position(result)
+
+    async def broadcast(
+        self,
+        channels: Sequence[str],
+        data: Any,
+        *,
+        tags: Mapping[str, str] | None = None,
+        skip_history: bool = False,
+        idempotency_key: str = "",
+        delta: bool = False,
+    ) -> list[StreamPosition | ApiError]:
+        """Publish the same to many channels. Each answers for itself, in the order of `channels`."""
+        result = await self._call(
+            "broadcast",
+            m.BroadcastRequest(
+                channels=list(channels),
+                **_data(data),
+                tags=dict(tags) if tags else None,
+                skip_history=skip_history,
+                idempotency_key=idempotency_key,
+                delta=delta,
+            ),
+        )
+        return [
+            ApiError(**each["error"]) if "error" in each else _position(each["result"]) for each in result["responses"]
+        ]
+
+    async def subscribe(
+        self,
+        user: str,
+        channel: str,
+        *,
+        client: str = "",
+        session: str = "",
+        expire_at: int = 0,
+        info: Any = b"",
+        data: Any = b"",
+        recover_since: StreamPosition | None = None,
+    ) -> None:
+        """Subscribe the connections of a user, or one of them, from the server's side."""
+        since = m.StreamPosition(recover_since.offset, recover_since.epoch) if recover_since is not None else None
+        await self._call(
+            "subscribe",
+            m.SubscribeRequest(
+                user=user,
+                channel=channel,
+                client=client,
+                session=session,
+                expire_at=expire_at,
+                info=_payload(info),
+                **_data(data),
+                recover_since=since,
+            ),
+        )
+
+    async def unsubscribe(self, user: str, channel: str = "", *, client: str = "", session: str = "") -> None:
+        """Unsubscribe a user from a channel; from all of them, where none is named."""
+        await self._call(
+            "unsubscribe", m.UnsubscribeRequest(user=user, channel=channel, client=client, session=session)
+        )
+
+    async def disconnect(
+        self,
+        user: str,
+        *,
+        client: str = "",
+        session: str = "",
+        whitelist: Sequence[str] = (),
+        code: int = 0,
+        reason: str = "",
+    ) -> None:
+        """Disconnect a user, but for the client ids in `whitelist`. A `code` is from 3000 to 4999; 4500 and above, and
+        3500 to 3999, tell clients not to come back."""
+        await self._call(
+            "disconnect",
+            m.DisconnectRequest(
+                user=user,
+                client=client,
+                session=session,
+                whitelist=list(whitelist) or None,
+                disconnect=m.DisconnectCode(code, reason) if code else None,
+            ),
+        )
+
+    async def refresh(
+        self,
+        user: str,
+        *,
+        client: str = "",
+        session: str = "",
+        expired: bool = False,
+        expire_at: int = 0,
+        info: Any = b"",
+    ) -> None:
+        """Give the connections of a user a new expiry (Unix seconds, 0 for none), or let them expire now."""
+        await self._call(
+            "refresh",
+            m.RefreshRequest(
+                user=user, client=client, session=session, expired=expired, expire_at=expire_at, info=_payload(info)
+            ),
+        )
+
+    async def presence(self, channel: str) -> dict[str, ClientInfo]:
+        """Who is in a channel, by client id."""
+        result = await self._call("presence", m.ChannelRequest(channel))
+        return {client: _info(info) for client, info in result["presence"].items()}
+
+    async def presence_stats(self, channel: str) -> ChannelStats:
+        """How many are in a channel."""
+        return ChannelStats(**await self._call("presence_stats", m.ChannelRequest(channel)))
+
+    async def history(
+        self, channel: str, *, limit: int = 0, since: StreamPosition | None = None, reverse: bool = False
+    ) -> ChannelHistory:
+        """Read the history of a channel: `limit` 0 only its position, below 0 all of it; `since` exclusive."""
+        result = await self._call(
+            "history",
+            m.HistoryRequest(
+                channel, limit, m.StreamPosition(since.offset, since.epoch) if since is not None else None, reverse
+            ),
+        )
+        return ChannelHistory([_publication(each) for each in result["publications"]], _position(result))
+
+    async def history_remove(self, channel: str) -> None:
+        """Forget the publications of a channel; its position goes on."""
+        await self._call("history_remove", m.ChannelRequest(channel))
+
+    async def channels(self, pattern: str = "") -> dict[str, int]:
+        """Channels that have subscribers, with how many; those that match a glob, where one is given."""
+        result = await self._call("channels", m.ChannelsRequest(pattern))
+        return {channel: each["num_clients"] for channel, each in result["channels"].items()}
+
+    async def info(self) -> list[NodeState]:
+        """All nodes of the cluster."""
+        result = await self._call("info", m.InfoRequest())
+        names = [field.name for field in attrs.fields(NodeState)]
+        return [NodeState(**{name: node[name] for name in names}) for node in result["nodes"]]
+
+    async def _call(self, method: str, request: Struct) -> Result:
+        return await self._api.call(_PROTOCOL, method, request)
+
+
+def _payload(value: Any) -> Raw:
+    """A payload that has to be JSON."""
+    if not isinstance(value, bytes):
+        return Raw(msgspec.json.encode(value))
+    if value and not is_json(value):
+        raise ApiError(*BAD_REQUEST)
+    return Raw(value)
+
+
+def _data(value: Any) -> dict[str, Any]:
+    """A payload that may be anything: bytes that are no JSON take the member for those."""
+    if isinstance(value, bytes) and value and not is_json(value):
+        return {"b64data": base64.b64encode(value).decode()}
+    return {"data": _payload(value)}
+
+
+def _position(result: Result) -> StreamPosition:
+    return StreamPosition(result.get("offset", 0), result.get("epoch", ""))
+
+
+def _info(info: Result) -> ClientInfo:
+    return ClientInfo(
+        info["user"], info["client"], bytes(info.get("conn_info", Raw())), bytes(info.get("chan_info", Raw()))
+    )
+
+
+def _publication(pub: Result) -> Publication:
+    info = pub.get("info")
+    return Publication(
+        data=bytes(pub.get("data", Raw())),
+        info=_info(info) if info is not None else None,
+        offset=pub.get("offset", 0),
+        tags=pub.get("tags"),
+    )
