@@ -37,7 +37,7 @@ from broker.hub import Broker, Node, Presence, open_node
 from broker.observe import Metrics, Read, set_up_logs
 from broker.sessions import Context, Rules
 from broker.supervisor import Stopped, deadline_for_leaving, open_signals
-from broker.tls import TlsOptions, load_certificate
+from broker.tls import TlsOptions, listener_context
 from broker.transports import (
     Admission,
     Doors,
@@ -48,6 +48,7 @@ from broker.transports import (
     WebSocketEndpoint,
     bind_tcp,
     bind_unix,
+    host,
     open_doors,
 )
 
@@ -201,7 +202,7 @@ def _sites(config: Config, context: Context, api: Api, *, split: bool) -> tuple[
         metrics = Metrics(node.counters, lambda: _read(node), PROTOCOL_VERSION, _insecure_flags(config))
         internal.routes[_path(config.prometheus.handler_prefix)] = Route(_GET, _render(metrics))
     if config.dev.enabled:
-        external.app = dev_page(_path(config.websocket.handler_prefix))
+        external.app = host(dev_page(_path(config.websocket.handler_prefix)))
     return external, internal
 
 
@@ -289,19 +290,10 @@ def _bind(address: str, port: int) -> socket.socket:
 
 
 def _tls(options: TlsOptions, path: str) -> ssl.SSLContext | None:
-    if not options.enabled:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
     try:
-        load_certificate(context, options.cert_pem, options.key_pem)
-        if options.client_ca_pem:
-            context.load_verify_locations(cadata=options.client_ca_pem)
-            context.verify_mode = ssl.CERT_REQUIRED
+        return listener_context(options) if options.enabled else None
     except (ssl.SSLError, OSError) as error:
         raise StartError(f"{path}: the certificate or its key cannot be used: {error}") from None
-    return context
 
 
 # ---- the daemon ---------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import attrs
 
 from broker.values import Pem
 
-__all__ = ["TlsOptions", "client_context", "load_certificate"]
+__all__ = ["TlsOptions", "client_context", "listener_context"]
 
 
 @final
@@ -42,16 +42,28 @@ def client_context(options: TlsOptions) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if options.cert_pem:
-        load_certificate(context, options.cert_pem, options.key_pem)
+        _load_certificate(context, options.cert_pem, options.key_pem)
     return context
 
 
-def load_certificate(context: ssl.SSLContext, cert: Pem, key: Pem) -> None:
-    """Give `context` a certificate to show. OpenSSL's Python binding reads certificates from files only.
+def listener_context(options: TlsOptions) -> ssl.SSLContext:
+    """What a listener shows, and what it wants to see of its clients. At least TLS 1.2, and HTTP/1.1 by ALPN.
 
     Raises:
-        ssl.SSLError: they cannot be used.
+        ssl.SSLError: a certificate or a key cannot be used.
     """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    _load_certificate(context, options.cert_pem, options.key_pem)
+    if options.client_ca_pem:
+        context.load_verify_locations(cadata=options.client_ca_pem)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _load_certificate(context: ssl.SSLContext, cert: Pem, key: Pem) -> None:
+    """Give `context` a certificate to show. OpenSSL's Python binding reads certificates from files only."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "pair.pem")
         file.touch(mode=0o600)

@@ -1,11 +1,12 @@
 """The doors for clients: listeners, connections, HTTP, WebSocket."""
 
 from broker.transports.admission import Admission
+from broker.transports.asgi import ASGIApp, host
 from broker.transports.door import Doors, Listening, bind_tcp, bind_unix, open_doors
 from broker.transports.endpoint import WebSocketEndpoint
 from broker.transports.options import EmulationOptions, HttpServerOptions, WebSocketOptions
 from broker.transports.origin import Origins
-from broker.transports.site import ASGIApp, Route, Site
+from broker.transports.site import Route, Site
 
 __all__ = [
     "ASGIApp",
@@ -21,5 +22,6 @@ __all__ = [
     "WebSocketOptions",
     "bind_tcp",
     "bind_unix",
+    "host",
     "open_doors",
 ]

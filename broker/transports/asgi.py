@@ -9,22 +9,21 @@ not offered to it.
 from __future__ import annotations
 
 import socket
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast, final
 
 import structlog
 import trio
-from hypercorn.config import Config
-from hypercorn.trio.tcp_server import TCPServer
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.utils import wrap_app
 
 from broker.eager import own_task
 from broker.http1 import Request
 from broker.transports.connection import Connection
 from broker.transports.links import Link
-from broker.transports.site import ASGIApp
+from broker.transports.site import ServeApp
 
-__all__ = ["serve_app"]
+__all__ = ["ASGIApp", "host"]
+
+ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 _log = structlog.get_logger("broker.transports")
 
@@ -111,38 +110,50 @@ class _GuardedStream(trio.abc.HalfCloseableStream):
             self.cut()
 
 
-async def serve_app(app: ASGIApp, connection: Connection, request: Request) -> None:
-    """Answer one request, then end the connection, from which nobody reads any more."""
-    await own_task()
-    secure = connection.link.secure
+def host(app: ASGIApp) -> ServeApp:
+    """Let `app` answer what nothing else of a site does.
 
-    async def guarded(scope: Any, receive: Any, send: Any) -> None:
-        try:
-            await app({**scope, "scheme": "https"} if secure else scope, receive, send)
-        except Exception:
-            _log.exception("an application failed", path=request.head.path)
-            raise  # for Hypercorn, which answers 500
+    Hypercorn takes longer to import than much of the daemon, so only who hosts an application waits for it.
+    """
+    from hypercorn.config import Config
+    from hypercorn.trio.tcp_server import TCPServer
+    from hypercorn.trio.worker_context import WorkerContext
+    from hypercorn.utils import wrap_app
 
     config = Config()
     config.include_server_header = False
     config.keep_alive_max_requests = 1
     config.errorlog = None
     config.accesslog = None
-    serving = trio.move_on_after(_TOTAL)
-    stream = _GuardedStream(connection.link, _as_parsed(request), serving)
-    server = TCPServer(
-        wrap_app(guarded, config.wsgi_max_body_size, "asgi"), config, WorkerContext(None), {}, cast("Any", stream)
-    )
-    try:
-        with serving:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(stream.cut_when_cancelled)
-                await server.run()
-                nursery.cancel_scope.cancel()
-    finally:
-        if stream.torn:
-            connection.drop()
-    connection.end()
+
+    async def serve(connection: Connection, request: Request) -> None:
+        """Answer one request, then end the connection, from which nobody reads any more."""
+        await own_task()
+        secure = connection.link.secure
+
+        async def guarded(scope: Any, receive: Any, send: Any) -> None:
+            try:
+                await app({**scope, "scheme": "https"} if secure else scope, receive, send)
+            except Exception:
+                _log.exception("an application failed", path=request.head.path)
+                raise  # for Hypercorn, which answers 500
+
+        serving = trio.move_on_after(_TOTAL)
+        stream = _GuardedStream(connection.link, _as_parsed(request), serving)
+        wrapped = wrap_app(guarded, config.wsgi_max_body_size, "asgi")
+        server = TCPServer(wrapped, config, WorkerContext(None), {}, cast("Any", stream))
+        try:
+            with serving:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(stream.cut_when_cancelled)
+                    await server.run()
+                    nursery.cancel_scope.cancel()
+        finally:
+            if stream.torn:
+                connection.drop()
+        connection.end()
+
+    return serve
 
 
 def _as_parsed(request: Request) -> bytes:

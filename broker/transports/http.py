@@ -16,7 +16,6 @@ from broker.http1 import CONTINUE, TEXT_TYPE, Head, HttpError, Request, RequestR
 from broker.hub import TimerWheel
 from broker.observe import Counters
 from broker.protocol import codes
-from broker.transports.asgi import serve_app
 from broker.transports.connection import Connection
 from broker.transports.site import Route, Site
 
@@ -149,7 +148,7 @@ class HttpMachine:
         self._over = True
         self._timers.disarm(self)
         self._connection.link.pause()  # from here on only the peer's end is noticed
-        self._connection.run_beside(serve_app(self._site.app, self._connection, request))
+        self._connection.run_beside(self._site.app(self._connection, request))
 
     async def _serve(self, route: Route, request: Request) -> None:
         head, outbox = request.head, self._connection.outbox

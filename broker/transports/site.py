@@ -5,16 +5,17 @@ Facts: which endpoint is on which listener, https://centrifugal.dev/docs/server/
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol, final
 
 import attrs
 
 from broker.http1 import Head, Request
 
-__all__ = ["ASGIApp", "Route", "Site", "Upgrade"]
+__all__ = ["Route", "ServeApp", "Site", "Upgrade"]
 
-ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
+ServeApp = Callable[[Any, Request], Coroutine[Any, Any, None]]
+"""Answers one request of a connection, and ends the connection (`asgi.host`)."""
 
 
 class Upgrade(Protocol):
@@ -49,5 +50,5 @@ class Site:
 
     routes: dict[str, Route] = attrs.field(factory=dict)
     upgrades: dict[str, Upgrade] = attrs.field(factory=dict)
-    app: ASGIApp | None = None
+    app: ServeApp | None = None
     closing: bool = False

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from broker.transports import ASGIApp
+from broker.transports import ASGIApp, host
 from tests.conftest import ErrorLog
 from tests.support.clock import seconds
 from tests.support.peers import INSECURE, House, open_house
@@ -22,7 +22,7 @@ GET = b"GET /page?q=1 HTTP/1.1\r\nHost: test\r\n\r\n"
 @asynccontextmanager
 async def open_site(app: ASGIApp) -> AsyncIterator[House]:
     async with open_house({**INSECURE, "health": {"enabled": True}}) as house:
-        house.server.sites[0].app = app
+        house.server.sites[0].app = host(app)
         yield house
 
 

@@ -13,7 +13,7 @@ import trio
 from broker.app import open_server
 from broker.eager import own_task
 from broker.http1 import Request, response
-from broker.transports import Route
+from broker.transports import Route, host
 from tests.support.clock import seconds
 from tests.support.peers import NO_PINGS, House, RawClient, configured, open_house, options
 from tests.support.slow_engine import Gates, slow_engine
@@ -226,7 +226,7 @@ async def test_when_the_time_is_over_nothing_delays_it(slow: str) -> None:
             open_server(configured(OPTIONS), engine=slow_engine(gates), listen=False) as server,
         ):
             house = House(server, nursery)
-            server.sites[0].app = stream_for_ever
+            server.sites[0].app = host(stream_for_ever)
             if slow == "a request":
                 gates.hold("publish")
                 nursery.start_soon(lambda: house.api("publish", channel="a", data=1))

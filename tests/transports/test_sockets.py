@@ -16,7 +16,7 @@ import attrs
 import pytest
 import trio
 
-from broker.transports import Listening, bind_tcp
+from broker.transports import Listening, bind_tcp, host
 from broker.transports import links as links_module
 from tests.support.certificates import make_certificate
 from tests.support.clock import seconds
@@ -256,7 +256,7 @@ async def test_the_scheme_that_an_application_sees(tls: bool, tmp_path: Path) ->
         await send({"type": "http.response.body", "body": address.encode()})
 
     async with open_street(tls, tmp_path) as street:
-        street.house.server.sites[0].app = app
+        street.house.server.sites[0].app = host(app)
         stream = await street.stream()
         await stream.send_all(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n")
         scheme = "https" if tls else "http"
