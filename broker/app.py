@@ -45,6 +45,7 @@ from broker.transports import (
     Origins,
     Route,
     Site,
+    SockJs,
     WebSocketEndpoint,
     bind_tcp,
     bind_unix,
@@ -162,6 +163,8 @@ async def open_server(
             outbox_limit=config.client.queue_max_size,
             write_timeout=config.websocket.write_timeout,
         ) as doors:
+            for folder in sites[0].folders.values():
+                folder.begin = doors.begin
             yield Server(ServerHandle(api), node, doors, context, sites, [each.url for each in listening])
 
 
@@ -180,19 +183,29 @@ def _sites(config: Config, context: Context, api: Api, *, split: bool) -> tuple[
     node = context.node
     external = Site()
     internal = Site() if split else external
+    origins = Origins(config.client.allowed_origins)
+    admission = Admission(
+        config.client.connection_limit,
+        config.client.connection_rate_limit,
+        lambda: len(node.registry.clients),
+        trio.current_time,
+    )
+    user_header = config.client.user_id_http_header
+    websocket = WebSocketEndpoint(context, config.websocket, origins, admission, node.counters, user_header)
     if not config.websocket.disabled:
-        external.upgrades[_path(config.websocket.handler_prefix)] = WebSocketEndpoint(
+        external.upgrades[_path(config.websocket.handler_prefix)] = websocket
+    if config.sockjs.enabled:
+        prefix = _path(config.sockjs.handler_prefix)
+        external.folders[prefix] = SockJs(
+            prefix,
             context,
-            config.websocket,
-            Origins(config.client.allowed_origins),
-            Admission(
-                config.client.connection_limit,
-                config.client.connection_rate_limit,
-                lambda: len(node.registry.clients),
-                trio.current_time,
-            ),
-            node.counters,
-            config.client.user_id_http_header,
+            config.sockjs,
+            origins,
+            admission,
+            websocket,
+            message_size_limit=config.websocket.message_size_limit,
+            queue_limit=config.client.queue_max_size,
+            user_header=user_header,
         )
     if not config.http_api.disabled:
         _add_api(external if config.http_api.external else internal, config, api)

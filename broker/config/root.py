@@ -46,13 +46,13 @@ from broker.config.unbuilt.transports import (
 )
 from broker.hub.options import NodeOptions
 from broker.observe.options import HealthOptions, LogOptions, PrometheusOptions
-from broker.transports.options import EmulationOptions, WebSocketOptions
+from broker.transports.options import EmulationOptions, SockJsOptions, WebSocketOptions
 
 
 @final
 @attrs.frozen(kw_only=True)
 class Config:
-    """Every option of Centrifugo 6.9, and our own `dev` and `http_server.unix_socket`.
+    """Every option of Centrifugo 6.9, and our own `dev`, `sockjs` and `http_server.unix_socket`.
 
     What this version has not built is typed, too: it is known, checked, and refused where it is switched on.
     """
@@ -95,3 +95,4 @@ class Config:
     pid_file: str = ""
     enable_unreleased_features: bool = False
     dev: DevOptions = DevOptions()
+    sockjs: SockJsOptions = SockJsOptions()

@@ -14,6 +14,8 @@ TEXT_TYPE: Final = "text/plain; charset=utf-8"
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
+_BODILESS: Final = (204, 304)
+"""They end with the empty line, and a length of 0 would say something else (RFC 9110 §8.6)."""
 
 Headers = Iterable[tuple[str, str]]
 
@@ -34,6 +36,8 @@ def response(
     begin = _begin(status, content_type, close)
     if headers:
         begin += _fields(headers)
+    if status in _BODILESS:
+        return begin + b"\r\n"
     return b"%bContent-Length: %d\r\n\r\n%b" % (begin, len(body), body)
 
 

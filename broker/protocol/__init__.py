@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from broker.protocol import codes, fossil
+from broker.protocol import codes, fossil, sockjs
 from broker.protocol.codec import Codec, MalformedFrame, NotJson
 from broker.protocol.deflate import Inflater
 from broker.protocol.handshake import Handshake, HandshakeError, accept_key, handshake, wants_protobuf
@@ -88,5 +88,6 @@ __all__ = [
     "payload",
     "pong_frame",
     "read_json",
+    "sockjs",
     "wants_protobuf",
 ]

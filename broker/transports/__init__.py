@@ -4,9 +4,10 @@ from broker.transports.admission import Admission
 from broker.transports.asgi import ASGIApp, host
 from broker.transports.door import Doors, Listening, bind_tcp, bind_unix, open_doors
 from broker.transports.endpoint import WebSocketEndpoint
-from broker.transports.options import EmulationOptions, HttpServerOptions, WebSocketOptions
+from broker.transports.options import EmulationOptions, HttpServerOptions, SockJsOptions, WebSocketOptions
 from broker.transports.origin import Origins
 from broker.transports.site import Route, Site
+from broker.transports.sockjs import SockJs
 
 __all__ = [
     "ASGIApp",
@@ -18,6 +19,8 @@ __all__ = [
     "Origins",
     "Route",
     "Site",
+    "SockJs",
+    "SockJsOptions",
     "WebSocketEndpoint",
     "WebSocketOptions",
     "bind_tcp",

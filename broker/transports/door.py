@@ -12,7 +12,7 @@ import select
 import socket
 import ssl
 import stat
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Final, final
 
@@ -22,7 +22,7 @@ import trio
 
 from broker.hub import Node
 from broker.protocol import codes
-from broker.transports.connection import Connection
+from broker.transports.connection import Connection, Machine
 from broker.transports.http import HttpMachine
 from broker.transports.links import Link, SocketLink, StreamLink, TlsLink
 from broker.transports.reader import Reader
@@ -144,12 +144,17 @@ class Doors:
 
     def take_in(self, link: Link, site: Site) -> None:
         """Give an accepted peer its connection."""
+        self.begin(link, lambda new: HttpMachine(new, site, self._node.timers, self._node.counters))
+
+    def begin(self, link: Link, machine: Callable[[Connection], Machine]) -> Connection:
+        """Begin a connection that speaks by `machine`."""
         connection = Connection(
             link, self._node.counters, outbox_limit=self._outbox_limit, write_timeout=self._write_timeout
         )
-        connection.machine = HttpMachine(connection, site, self._node.timers, self._node.counters)
+        connection.machine = machine(connection)
         self.connections.add(connection)
         self._nursery.start_soon(self._run, connection)
+        return connection
 
     def take_in_stream(self, stream: trio.abc.Stream, site: Site) -> None:
         """The same for a stream of any kind, read by a task of its own."""

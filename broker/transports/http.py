@@ -17,7 +17,7 @@ from broker.hub import TimerWheel
 from broker.observe import Counters
 from broker.protocol import codes
 from broker.transports.connection import Connection
-from broker.transports.site import Route, Site
+from broker.transports.site import Answer, Route, Site, Takeover
 
 __all__ = ["HttpMachine"]
 
@@ -65,7 +65,7 @@ class HttpMachine:
         self._timers = timers
         self._counters = counters
         self._reader = RequestReader()
-        self._route: Route | None = None
+        self._route: Answer | None = None
         self._over = False  # the last answer is given, or somebody else gives it: nothing more is read as a request
         self._answering = False
         self._leaving = False  # the server ends: the answer that is being made is the last
@@ -110,38 +110,40 @@ class HttpMachine:
                 route, self._route = self._route, None
                 if route is _APP:
                     self._give_to_app(request)
+                elif isinstance(route, Takeover):
+                    self._over = True
+                    self._timers.disarm(self)
+                    route.accept(connection, request)
                 else:
                     connection.run_in_order(self._serve(route, request))
         except HttpError as error:
             self._counters.http_refused[error.status] += 1
             self._answer_and_close(response(error.status, error.text.encode(), content_type=TEXT_TYPE, close=True))
 
-    def _begin(self, head: Head) -> Route | None:
+    def _begin(self, head: Head) -> Answer | None:
         """Find who answers; None if the connection has been given away or ends."""
-        site = self._site
-        upgrade = site.upgrades.get(head.path)
-        if upgrade is not None:
-            refusal = upgrade.refusal(head)
-            if refusal is not None:
-                self._answer_and_close(refusal)
-                return None
-            if self._reader.take_rest():
-                # A client waits for the 101 (RFC 6455 §4.1); these bytes may be another's, put there by a proxy.
-                raise HttpError(400, "data before the handshake was answered")
-            self._timers.disarm(self)
-            upgrade.accept(self._connection, head)
-            return None
-        route = site.routes.get(head.path)
-        if route is not None:
-            if head.method not in route.methods:
-                raise HttpError(405, "method not allowed")
-            if route.refuse is not None and (refusal := route.refuse(head)) is not None:
-                self._answer_and_close(refusal)
-                return None
-            return route
-        if site.app is not None:
+        found = self._site.find(head)
+        if found is None:
+            if self._site.app is None:
+                raise HttpError(404, "not found")
             return _APP
-        raise HttpError(404, "not found")
+        if isinstance(found, (Route, Takeover)):
+            if head.method not in found.methods:
+                raise HttpError(405, "method not allowed")
+            refusal = found.refuse(head) if found.refuse is not None else None
+        else:
+            refusal = found.refusal(head)
+        if refusal is not None:
+            self._answer_and_close(refusal)
+            return None
+        if isinstance(found, (Route, Takeover)):
+            return found
+        if self._reader.take_rest():
+            # A client waits for the 101 (RFC 6455 §4.1); these bytes may be another's, put there by a proxy.
+            raise HttpError(400, "data before the handshake was answered")
+        self._timers.disarm(self)
+        found.accept(self._connection, head)
+        return None
 
     def _give_to_app(self, request: Request) -> None:
         assert self._site.app is not None

@@ -55,3 +55,18 @@ class EmulationOptions:
 
     handler_prefix: str = "/emulation"
     max_request_body_size: int = 65536
+
+
+@final
+@attrs.frozen(kw_only=True)
+class SockJsOptions:
+    """The `sockjs` section: our own, with the names and defaults of Centrifugo 5 (`sockjs`, `sockjs_url`,
+    `sockjs_handler_prefix`), which was the last to have it."""
+
+    enabled: bool = False
+    handler_prefix: str = "/connection/sockjs"
+    url: str = "//cdn.jsdelivr.net/npm/sockjs-client@1/dist/sockjs.min.js"
+    """Where a page for iframes gets the client library; it has to be the version that the client uses."""
+    heartbeat_delay: Duration = Duration(25)
+    """How often a receiver gets a frame that says nothing; negative for never."""
+    max_request_body_size: int = 65536

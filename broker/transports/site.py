@@ -11,10 +11,12 @@ from typing import Any, Protocol, final
 import attrs
 
 from broker.http1 import Head, Request
+from broker.transports.connection import Connection, Machine
+from broker.transports.links import Link
 
-__all__ = ["Route", "ServeApp", "Site", "Upgrade"]
+__all__ = ["Answer", "Begin", "Folder", "Route", "ServeApp", "Site", "Takeover", "Upgrade"]
 
-ServeApp = Callable[[Any, Request], Coroutine[Any, Any, None]]
+ServeApp = Callable[[Connection, Request], Coroutine[Any, Any, None]]
 """Answers one request of a connection, and ends the connection (`asgi.host`)."""
 
 
@@ -24,7 +26,7 @@ class Upgrade(Protocol):
     def refusal(self, head: Head) -> bytes | None:
         """The response that refuses this request, or None if it is welcome."""
 
-    def accept(self, connection: Any, head: Head) -> None:
+    def accept(self, connection: Connection, head: Head) -> None:
         """Answer 101 and give the connection another machine."""
 
 
@@ -43,12 +45,53 @@ class Route:
 
 
 @final
+@attrs.frozen
+class Takeover:
+    """One path whose answer has no end yet: `accept` gets a whole request, as `Route.handle` does, and gives the
+    connection another machine."""
+
+    methods: frozenset[str]
+    accept: Callable[[Connection, Request], None]
+    body_limit: int = 0
+    refuse: Callable[[Head], bytes | None] | None = None
+
+
+Answer = Route | Takeover
+
+
+class Begin(Protocol):
+    """Begins a connection whose link is no socket."""
+
+    def __call__(self, link: Link, machine: Callable[[Connection], Machine], /) -> Connection: ...
+
+
+class Folder(Protocol):
+    """Everything below a path. `begin` is given to it when the doors open."""
+
+    begin: Begin
+
+    def find(self, head: Head) -> Answer | Upgrade | None:
+        """Who answers this request; None if nobody does."""
+
+
+@final
 @attrs.define
 class Site:
-    """`routes` and `upgrades` by path; `app` gets every other path, if there is one. `closing` is set when the
-    server drains."""
+    """`routes` and `upgrades` by path, `folders` by the path they begin with; `app` gets every other path, if there is
+    one. `closing` is set when the server drains."""
 
-    routes: dict[str, Route] = attrs.field(factory=dict)
+    routes: dict[str, Answer] = attrs.field(factory=dict)
     upgrades: dict[str, Upgrade] = attrs.field(factory=dict)
+    folders: dict[str, Folder] = attrs.field(factory=dict)
     app: ServeApp | None = None
     closing: bool = False
+
+    def find(self, head: Head) -> Answer | Upgrade | None:
+        """Who answers this request; None if nobody does, but perhaps `app`."""
+        path = head.path
+        found = self.routes.get(path) or self.upgrades.get(path)
+        if found is None and self.folders:
+            for prefix, folder in self.folders.items():
+                if path.startswith(prefix):
+                    return folder.find(head)
+        return found

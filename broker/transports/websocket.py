@@ -58,7 +58,6 @@ def wires(options: WebSocketOptions) -> Wires:
     )
 
 
-@final
 class WebSocketMachine:
     """The machine of an upgraded connection, and the `Peer` of its session."""
 
@@ -73,7 +72,7 @@ class WebSocketMachine:
         "session",
         "wire",
     )
-    transport: Final = "websocket"
+    transport = "websocket"
 
     def __init__(
         self,
@@ -111,7 +110,7 @@ class WebSocketMachine:
                 if isinstance(message, bytes):
                     if self._hanging_up:
                         continue  # its connect was refused: nothing it asks for counts
-                    connection.run_in_order(self.session.handle(message))
+                    self._handle(message)
                 elif isinstance(message, Ping):
                     self.outbox.offer(pong_frame(message.payload))
                 elif isinstance(message, Pong):
@@ -126,6 +125,12 @@ class WebSocketMachine:
             self._goodbye = close_frame(error.code, error.reason)
             self.session.peer_gone()
             connection.end()
+
+    def _handle(self, message: bytes) -> None:
+        self._connection.run_in_order(self.session.handle(message))
+
+    def _last_word(self, why: codes.Disconnect) -> bytes:
+        return close_frame(why.code, why.reason)
 
     def failed(self, why: codes.Disconnect) -> None:
         self.session.disconnect(why)
@@ -185,7 +190,7 @@ class WebSocketMachine:
             self._connection.drop()
             return
         if not self._goodbye:
-            self._goodbye = close_frame(why.code, why.reason)
+            self._goodbye = self._last_word(why)
             self.session.context.node.counters.transport_closed[self.transport, why.code] += 1
         self._connection.end()
 

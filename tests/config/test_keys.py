@@ -28,7 +28,11 @@ TYPES = {
     "map": (dict[str, Secret],),
     "list": (tuple[str, ...], tuple[Secret, ...]),
 }
-OURS = {"dev.enabled", "http_server.unix_socket"}
+OURS = {
+    "dev.enabled",
+    "http_server.unix_socket",
+    *(f"sockjs.{key}" for key in ("enabled", "handler_prefix", "url", "heartbeat_delay", "max_request_body_size")),
+}
 
 
 def leaves(section: type, path: str = "") -> Iterator[tuple[str, Key, Any]]:

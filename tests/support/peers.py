@@ -130,9 +130,10 @@ def _whole(answer: bytes, *, with_body: bool) -> Answer | None:
         return None
     first, *rest = head.decode().split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in rest)}
-    if with_body and len(body) < int(headers["content-length"]):
+    status = int(first.split(" ")[1])
+    if with_body and status not in (204, 304) and len(body) < int(headers["content-length"]):
         return None
-    return Answer(int(first.split(" ")[1]), headers, body)
+    return Answer(status, headers, body)
 
 
 @final
