@@ -8,10 +8,13 @@ import pytest
 
 from tests.e2e.daemon import Daemon
 
+SWITCHED_ON = {"sockjs": {"enabled": True}}
+"""What guides say how to switch on."""
+
 
 @pytest.fixture(scope="session")
 def development_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    daemon = Daemon(tmp_path_factory.mktemp("development"), {}, args=["--dev"])
+    daemon = Daemon(tmp_path_factory.mktemp("development"), SWITCHED_ON, args=["--dev"])
     yield daemon
     daemon.stop_sync()
 
