@@ -73,7 +73,7 @@ def quoted(message: bytes) -> bytes:
 
 def message_array(items: bytes | bytearray) -> bytes:
     """The frame of `SockJsItems` packs, one or several joined."""
-    return b"a[%b]" % items[:-1]
+    return b"a[" + items[:-1] + b"]"
 
 
 def close_array(why: Disconnect) -> bytes:
