@@ -24,6 +24,8 @@ class Relay:
         self._open = trio.Event()
         self._open.set()
         self.port = 0
+        self.carried = 0
+        """Connections so far."""
         self.sent_to_client = bytearray()
 
     @property
@@ -48,6 +50,7 @@ class Relay:
 
     async def _carry(self, client: trio.SocketStream) -> None:
         await self._open.wait()
+        self.carried += 1
         try:
             server = await trio.open_tcp_stream("127.0.0.1", self.target)
         except OSError:

@@ -3,6 +3,7 @@
 import { createInterface } from 'node:readline';
 import { Centrifuge } from 'centrifuge';
 import { Centrifuge as CentrifugeProtobuf } from 'centrifuge/build/protobuf';
+import SockJS from 'sockjs-client';
 import WebSocket from 'ws';
 
 const clients = new Map();
@@ -20,7 +21,7 @@ function ask(event, { UnauthorizedError: Unauthorized }) {
 }
 
 class Driven {
-  constructor({ client: name, url, protobuf, ask_token, headers, ...options }) {
+  constructor({ client: name, url, protobuf, ask_token, headers, sockjs, ...options }) {
     this.name = name;
     this.protobuf = protobuf;
     const Client = protobuf ? CentrifugeProtobuf : Centrifuge;
@@ -29,8 +30,9 @@ class Driven {
         super(address, protocols, { headers: headers ?? {} });
       }
     };
-    this.sdk = new Client(url, {
+    this.sdk = new Client(sockjs ? [{ transport: 'sockjs', endpoint: url }] : url, {
       websocket: WithHeaders,
+      ...(sockjs ? { sockjs: SockJS, sockjsOptions: { transports: [sockjs] } } : {}),
       minReconnectDelay: 10,
       maxReconnectDelay: 100,
       ...(options.token ? { token: options.token } : {}),

@@ -1,0 +1,138 @@
+"""Behind nginx, with the configuration of docs/deploy/nginx.md, and with parts of it left out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.e2e.conftest import GetBroker, GetSdk
+from tests.e2e.daemon import PEER, Daemon
+from tests.e2e.http import request
+from tests.e2e.nginx import Nginx
+from tests.e2e.relay import Relay
+
+pytestmark = pytest.mark.skipif(bool(PEER), reason="SockJS is ours alone")
+
+CONFIG = {"client": {"insecure": True}, "sockjs": {"enabled": True}}
+BUFFERING = "proxy_buffering off"
+HTTP_1_1 = "proxy_http_version"
+StartNginx = Callable[..., Awaitable[Nginx]]
+
+
+@pytest.fixture
+async def nginx_before(tmp_path: Path, broker: GetBroker) -> AsyncIterator[StartNginx]:
+    """Starts nginx before a port. It is stopped before the daemon is looked at."""
+    started: list[Nginx] = []
+
+    async def start(port: int, *without: str) -> Nginx:
+        nginx = Nginx(tmp_path / f"nginx{len(started)}", port, *without)
+        started.append(nginx)
+        await nginx.ready()
+        return nginx
+
+    yield start
+    for nginx in started:
+        assert "[emerg]" not in nginx.log
+        nginx.stop()
+
+
+@pytest.mark.parametrize("without", [(), (BUFFERING,)], ids=["as in the guide", "with buffering"])
+@pytest.mark.parametrize("way", ["plain websocket", "websocket", "xhr-streaming", "xhr-polling"])
+async def test_everything_gets_through_at_once(
+    way: str, without: tuple[str, ...], get_sdk: GetSdk, broker: GetBroker, nginx_before: StartNginx, key: str
+) -> None:
+    daemon = await broker(CONFIG)
+    nginx = await nginx_before(daemon.port, *without)
+    sdk = await get_sdk("js", "json")
+    if way == "plain websocket":
+        alice = await sdk.connected(f"ws://127.0.0.1:{nginx.port}/connection/websocket")
+    else:
+        alice = await sdk.connected(f"http://127.0.0.1:{nginx.port}/connection/sockjs", sockjs=way)
+    await alice.subscribe(key)
+    with trio.fail_after(5):  # what is held back would come with the next ping, at the earliest
+        await daemon.api("publish", channel=key, data="hello")
+        assert (await alice.publication(key))["data"] == "hello"
+    await alice.disconnect()
+    with trio.fail_after(3):  # a stream that nobody reads from ends the session, at once
+        await daemon.settle()
+
+
+async def stream_of(port: int, way: str, session: str) -> trio.SocketStream:
+    stream = await trio.open_tcp_stream("127.0.0.1", port)
+    method = "GET" if way == "eventsource" else "POST"
+    path = f"/connection/sockjs/000/{session}/{way}"
+    await stream.send_all(f"{method} {path} HTTP/1.1\r\nHost: broker\r\nContent-Length: 0\r\n\r\n".encode())
+    return stream
+
+
+async def until(stream: trio.SocketStream, end: bytes) -> bytes:
+    came = b""
+    with trio.fail_after(5):
+        while end not in came:
+            data = await stream.receive_some()
+            assert data, came
+            came += data
+    return came
+
+
+async def send(daemon: Daemon, session: str, messages: str) -> None:
+    answer = await request(daemon.port, "POST", f"/connection/sockjs/000/{session}/xhr_send", body=messages.encode())
+    assert answer.status == 204
+
+
+@pytest.mark.parametrize("way", ["xhr_streaming", "eventsource"])
+async def test_to_nginx_that_speaks_http_1_0(way: str, broker: GetBroker, nginx_before: StartNginx, key: str) -> None:
+    daemon = await broker(CONFIG)
+    nginx = await nginx_before(daemon.port, HTTP_1_1, BUFFERING)
+    stream = await stream_of(nginx.port, way, key)
+    async with stream:
+        await until(stream, b"o")
+        await send(daemon, key, r'["{\"id\":1,\"connect\":{}}"]')
+        await until(stream, rb"\"connect\"")
+        await daemon.api("disconnect", user="")
+        await until(stream, b'c[3503,"force disconnect"]')
+
+
+async def test_connections_to_the_broker_are_used_again(
+    broker: GetBroker, nginx_before: StartNginx, relay_to: Callable[[Daemon], Awaitable[Relay]]
+) -> None:
+    daemon = await broker(CONFIG)
+    relay = await relay_to(daemon)
+    nginx = await nginx_before(relay.port)
+    for _ in range(5):
+        assert (await request(nginx.port, "GET", "/connection/sockjs/info")).status == 200
+    assert relay.carried == 1
+
+
+async def test_a_stream_ends_with_its_client_behind_the_proxy(
+    broker: GetBroker, nginx_before: StartNginx, key: str
+) -> None:
+    daemon = await broker(CONFIG)
+    nginx = await nginx_before(daemon.port)
+    stream = await stream_of(nginx.port, "eventsource", key)
+    await until(stream, b"data: o\r\n")
+    await send(daemon, key, r'["{\"id\":1,\"connect\":{}}"]')
+    await until(stream, rb"\"connect\"")
+    assert (await daemon.gauges())["clients"] == 1
+    await stream.aclose()
+    with trio.fail_after(3):
+        await daemon.settle()
+
+
+async def test_half_closed_connections(broker: GetBroker, key: str) -> None:
+    """Without a proxy: an answer that is ready is sent, a stream is over."""
+    daemon = await broker(CONFIG)
+    for version in ("1.0", "1.1"):
+        async with await trio.open_tcp_stream("127.0.0.1", daemon.port) as stream:
+            await stream.send_all(f"GET /connection/sockjs HTTP/{version}\r\nHost: broker\r\n\r\n".encode())
+            await stream.send_eof()
+            assert b"Welcome to SockJS!" in await until(stream, b"!\n")
+    async with await stream_of(daemon.port, "xhr_streaming", key) as stream:
+        await until(stream, b"o\n")
+        await stream.send_eof()
+        with trio.fail_after(3):
+            while await stream.receive_some():
+                pass
