@@ -103,6 +103,9 @@ class MemoryBroker:
         """Nothing to do."""
 
     async def publish(self, channel: str, pub: Publication, options: PublishOptions) -> PublishResult:
+        return self.publish_nowait(channel, pub, options)
+
+    def publish_nowait(self, channel: str, pub: Publication, options: PublishOptions) -> PublishResult:
         if options.idempotency_key:
             known = self._results.get((channel, options.idempotency_key))
             if known is not None and known[1] > self._clock():

@@ -19,6 +19,7 @@ from broker.hub.ports import (
     EngineUnavailable,
     HistoryPage,
     HistoryQuery,
+    ImmediateBroker,
     Presence,
     PresenceStats,
     PublishOptions,
@@ -60,6 +61,7 @@ class Node:
         self.timers = TimerWheel()
         self.counters = Counters()
         self._broker = broker
+        self._publish_now = broker.publish_nowait if isinstance(broker, ImmediateBroker) else None
         self._presence = presence
         self._nursery = nursery
         self._started = trio.current_time()
@@ -75,7 +77,19 @@ class Node:
         while local is not None and local.full:
             await own_task()
             await local.wait_room()
-        result = await self._broker.publish(channel, pub, options)
+        return self._counted(await self._broker.publish(channel, pub, options))
+
+    def publish_nowait(self, channel: str, pub: Publication, options: PublishOptions) -> PublishResult | None:
+        """`publish`, where nothing has to be waited for. None, and nothing was done, where something may."""
+        publish = self._publish_now
+        if publish is None:
+            return None
+        local = self.registry.channels.get(channel)
+        if local is not None and local.full:
+            return None
+        return self._counted(publish(channel, pub, options))
+
+    def _counted(self, result: PublishResult) -> PublishResult:
         if result.suppressed:
             self.counters.suppressed[result.suppressed] += 1
         else:

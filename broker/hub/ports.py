@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Protocol, final
+from typing import Protocol, final, runtime_checkable
 
 import attrs
 
@@ -24,6 +24,7 @@ __all__ = [
     "HistoryOptions",
     "HistoryPage",
     "HistoryQuery",
+    "ImmediateBroker",
     "Presence",
     "PresenceStats",
     "PublishOptions",
@@ -167,6 +168,15 @@ class Broker(Protocol):
 
     async def remove_history(self, channel: str) -> None:
         """Forget the publications; offset and epoch go on."""
+
+
+@runtime_checkable
+class ImmediateBroker(Protocol):
+    """What a `Broker` may be as well, if its publications never wait: then they need no coroutine."""
+
+    def publish_nowait(self, channel: str, pub: Publication, options: PublishOptions) -> PublishResult:
+        """`publish`, with the same guarantees."""
+        ...
 
 
 class Presence(Protocol):

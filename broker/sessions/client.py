@@ -9,7 +9,8 @@ from __future__ import annotations
 import enum
 import math
 import uuid
-from typing import Final, final
+from collections.abc import Coroutine
+from typing import Any, Final, final
 
 import trio
 
@@ -18,7 +19,10 @@ from broker.protocol import ClientInfo, codes
 from broker.protocol.wire import Wire
 from broker.sessions.context import Context, Peer
 
-__all__ = ["Client", "ClientSubscription", "Status"]
+__all__ = ["Client", "ClientSubscription", "Status", "Waiting"]
+
+Waiting = Coroutine[Any, Any, None]
+"""What is left to do of a command that may have to wait. It answers by itself, or raises `ClientError`."""
 
 _LONGEST_TTL: Final = 365 * 24 * 3600
 """Seconds; beyond, somebody has mistaken milliseconds for seconds, and the wire has 32 bits."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from broker.channels import Kind, PublishBy, acceptable, publish_decided_by
-from broker.hub import publish_options
+from broker.hub import PublishOptions, publish_options
 from broker.protocol import Publication, PublishRequest, codes
-from broker.sessions.client import Client
+from broker.sessions.client import Client, Waiting
 
 __all__ = ["publish"]
 
 
-async def publish(client: Client, id: int, request: PublishRequest) -> None:
+def publish(client: Client, id: int, request: PublishRequest) -> Waiting | None:
     """Check, publish, answer. Of an in-process engine the publisher's own copy comes before the answer."""
     channel = request.channel
     if not channel:
@@ -32,5 +32,12 @@ async def publish(client: Client, id: int, request: PublishRequest) -> None:
     assert by is PublishBy.SERVER, "a configuration with proxies does not start"
     pub = Publication(data, info=client.client_info(channel), is_json=is_json)
     how = publish_options(options.history_size, options.history_ttl, options.history_meta_ttl, options.delta_publish)
+    if client.context.node.publish_nowait(channel, pub, how) is None:
+        return _publish(client, id, channel, pub, how)
+    client.reply(client.wire.codec.publish(id))
+    return None
+
+
+async def _publish(client: Client, id: int, channel: str, pub: Publication, how: PublishOptions) -> None:
     await client.context.node.publish(channel, pub, how)
     client.reply(client.wire.codec.publish(id))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from broker.channels import Resolved, check_history, check_presence
 from broker.hub import HistoryQuery, UnrecoverablePosition
 from broker.protocol import HistoryRequest, PresenceRequest, RpcRequest, codes
-from broker.sessions.client import Client
+from broker.sessions.client import Client, Waiting
 
 __all__ = ["history", "presence", "presence_stats", "rpc"]
 
@@ -53,7 +53,7 @@ def _checked(client: Client, channel: str | None) -> tuple[str, Resolved]:
     return channel, client.context.rules.channels.for_client(channel)
 
 
-async def rpc(client: Client, id: int, request: RpcRequest) -> None:
+def rpc(client: Client, id: int, request: RpcRequest) -> Waiting | None:
     """Only the built-in ping is there to answer; methods of a backend are not in this version."""
     ping = client.context.rules.rpc.ping
     if not ping.enabled:
@@ -61,3 +61,4 @@ async def rpc(client: Client, id: int, request: RpcRequest) -> None:
     if request.method != ping.method:
         raise codes.ClientError(codes.METHOD_NOT_FOUND)
     client.reply(client.wire.codec.rpc(id, b""))
+    return None

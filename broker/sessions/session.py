@@ -1,7 +1,8 @@
 """One client's life, from its first frame to the last trace of it: the order of commands, the timers, the end.
 
 What each command does stands in the modules beside this one. Commands are handled one after another, and a handler
-writes its reply itself, so that replies and pushes leave in the order in which they arose.
+writes its reply itself, so that replies and pushes leave in the order in which they arose. What need not wait is done
+by a plain call; what may is a coroutine, run before the next command.
 
 Facts: client protocol (https://centrifugal.dev/docs/transports/client_protocol).
 """
@@ -9,9 +10,9 @@ Facts: client protocol (https://centrifugal.dev/docs/transports/client_protocol)
 from __future__ import annotations
 
 import math
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from time import perf_counter
-from typing import Any, final
+from typing import Any, Final, final
 
 import trio
 
@@ -26,7 +27,7 @@ from broker.hub import (
 )
 from broker.protocol import Command, MalformedFrame, NotJson, codes
 from broker.sessions import connect, publish, queries, refresh, server_side, subscribe, subscriptions, ticks
-from broker.sessions.client import Client, Status
+from broker.sessions.client import Client, Status, Waiting
 from broker.sessions.context import Context, Peer
 
 __all__ = ["Session"]
@@ -35,6 +36,8 @@ _CLEANUP_TIMEOUT = 5.0
 """Seconds that presence and leave events of a client that is gone may take."""
 _COMMANDS_PER_TURN = 128
 """Commands of one frame handled before others get a turn."""
+_ENDINGS: Final = (MalformedFrame, NotJson, codes.Disconnected)
+"""What a command may raise that ends its connection."""
 
 
 @final
@@ -49,75 +52,115 @@ class Session(Client):
 
     # ---- commands -------------------------------------------------------------------------------------------------
 
-    async def handle(self, frame: bytes) -> None:
-        """Handle the commands of one frame, in order, up to the first that ends the connection."""
+    def handle(self, frame: bytes) -> Waiting | None:
+        """Handle the commands of one frame, in order, up to the first that ends the connection.
+
+        Returns what is left of it because something has to be waited for, to be run before the next frame; None when
+        all is done, which most frames are.
+        """
         counters = self.context.node.counters
         transport = self.peer.transport
         counters.transport_received[transport] += 1
         counters.transport_received_bytes[transport] += len(frame)
-        handled = 0
         try:
-            for command in self.wire.codec.commands(frame):
-                await self._dispatch(command)
+            commands = self.wire.codec.commands(frame)
+            left = _COMMANDS_PER_TURN
+            for command in commands:
+                waiting = self._dispatch(command)
+                left -= 1
+                if waiting is not None or not left:
+                    return self._handle_rest(waiting, commands)
                 if self.status is not Status.CONNECTED:
-                    return
-                handled += 1
-                if handled % _COMMANDS_PER_TURN == 0:
+                    return None
+        except _ENDINGS as error:
+            self._end_by(error)
+        return None
+
+    async def _handle_rest(self, waiting: Waiting | None, commands: Iterator[Command]) -> None:
+        try:
+            while True:
+                if waiting is None:  # so many were handled that others get a turn
                     await own_task()
                     await trio.lowlevel.checkpoint()
-        except MalformedFrame:
-            self.disconnect(codes.BAD_PROTOCOL)
-        except NotJson:
-            self.disconnect(codes.INAPPROPRIATE_PROTOCOL)  # somebody's payload, in an answer to a JSON client
-        except codes.Disconnected as end:
-            self.disconnect(end.disconnect)
+                else:
+                    await waiting
+                    waiting = None
+                left = _COMMANDS_PER_TURN
+                while waiting is None and left:
+                    if self.status is not Status.CONNECTED or (command := next(commands, None)) is None:
+                        return
+                    waiting = self._dispatch(command)
+                    left -= 1
+        except _ENDINGS as error:
+            self._end_by(error)
 
-    async def _dispatch(self, command: Command) -> None:
+    def _end_by(self, error: Exception) -> None:
+        match error:
+            case codes.Disconnected():
+                self.disconnect(error.disconnect)
+            case NotJson():
+                self.disconnect(codes.INAPPROPRIATE_PROTOCOL)  # somebody's payload, in an answer to a JSON client
+            case _:
+                self.disconnect(codes.BAD_PROTOCOL)
+
+    def _dispatch(self, command: Command) -> Waiting | None:
+        """Carry out one command, or give back what may have to wait."""
         id = command.id
         if not id:
             if command.send is None:
                 self._pong()
-                return
+                return None
             id = 0
         if self.status is not Status.CONNECTED and command.connect is None:
             raise codes.Disconnected(codes.BAD_PROTOCOL)
         started = perf_counter()
         method = ""
+        waiting: Waiting | None = None
         try:
             if command.connect is not None:
                 method = "connect"
-                await connect.connect(self, id, command.connect)
+                waiting = connect.connect(self, id, command.connect)
             elif command.subscribe is not None:
                 method = "subscribe"
-                await subscribe.subscribe(self, id, command.subscribe)
+                waiting = subscribe.subscribe(self, id, command.subscribe)
             elif command.unsubscribe is not None:
                 method = "unsubscribe"
-                await subscribe.unsubscribe(self, id, command.unsubscribe)
+                waiting = subscribe.unsubscribe(self, id, command.unsubscribe)
             elif command.publish is not None:
                 method = "publish"
-                await publish.publish(self, id, command.publish)
+                waiting = publish.publish(self, id, command.publish)
             elif command.presence is not None:
                 method = "presence"
-                await queries.presence(self, id, command.presence)
+                waiting = queries.presence(self, id, command.presence)
             elif command.presence_stats is not None:
                 method = "presence_stats"
-                await queries.presence_stats(self, id, command.presence_stats)
+                waiting = queries.presence_stats(self, id, command.presence_stats)
             elif command.history is not None:
                 method = "history"
-                await queries.history(self, id, command.history)
+                waiting = queries.history(self, id, command.history)
             elif command.rpc is not None:
                 method = "rpc"
-                await queries.rpc(self, id, command.rpc)
+                waiting = queries.rpc(self, id, command.rpc)
             elif command.send is not None:
                 raise codes.Disconnected(codes.SEND_NOT_AVAILABLE)
             elif command.refresh is not None:
                 method = "refresh"
-                await refresh.refresh(self, id, command.refresh)
+                waiting = refresh.refresh(self, id, command.refresh)
             elif command.sub_refresh is not None:
                 method = "sub_refresh"
-                await refresh.sub_refresh(self, id, command.sub_refresh)
+                waiting = refresh.sub_refresh(self, id, command.sub_refresh)
             else:
                 raise codes.Disconnected(codes.BAD_PROTOCOL)
+        except codes.ClientError as failure:
+            self._answer_error(id, method, failure.error)
+        if waiting is not None:
+            return self._finish(id, method, started, waiting)
+        self.context.node.counters.commands[method].add(perf_counter() - started)
+        return None
+
+    async def _finish(self, id: int, method: str, started: float, waiting: Waiting) -> None:
+        try:
+            await waiting
         except codes.ClientError as failure:
             self._answer_error(id, method, failure.error)
         except EngineUnavailable:

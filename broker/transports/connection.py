@@ -7,7 +7,7 @@ A machine is sans-I/O: it is fed bytes by whoever reads, and what it wants done 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, final
+from typing import Any, Protocol, TypeVar, final
 
 import structlog
 import trio
@@ -19,6 +19,8 @@ from broker.protocol import codes
 from broker.transports.links import Link
 
 __all__ = ["Connection", "Machine"]
+
+T = TypeVar("T")
 
 _log = structlog.get_logger("broker.transports")
 
@@ -174,16 +176,21 @@ class Connection:
 
     # ---- working --------------------------------------------------------------------------------------------------
 
-    def run_in_order(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run what a frame or a request asks for: at once; if it waits, in a task, and nothing is read meanwhile.
+    def run_in_order(self, handle: Callable[[T], Coroutine[Any, Any, None] | None], what: T) -> None:
+        """Do what a frame or a request asks for: at once; if it waits, in a task, and nothing is read meanwhile.
 
-        What it offers to the outbox leaves in one write.
+        `handle` gives back what is left to do, None if that is nothing. What is offered to the outbox before the first
+        wait leaves in one write.
         """
-        self.outbox.cork()
+        outbox = self.outbox
+        outbox.cork()
         try:
+            work = handle(what)
+            if work is None:
+                return
             done, _ = begin(work)
         finally:
-            self.outbox.uncork()
+            outbox.uncork()
         if not done:
             assert self.nursery is not None
             self.busy = True

@@ -8,6 +8,7 @@ Timeouts, as Centrifugo has them: a head within 10 s (the first one from the sta
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final, final
 
 import trio
@@ -115,7 +116,7 @@ class HttpMachine:
                     self._timers.disarm(self)
                     route.accept(connection, request)
                 else:
-                    connection.run_in_order(self._serve(route, request))
+                    connection.run_in_order(partial(self._serve, route), request)
         except HttpError as error:
             self._counters.http_refused[error.status] += 1
             self._answer_and_close(response(error.status, error.text.encode(), content_type=TEXT_TYPE, close=True))
