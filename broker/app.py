@@ -32,9 +32,10 @@ from broker.auth import TokenVerifier
 from broker.channels import Channels
 from broker.config import Config, ConfigError
 from broker.engines import open_memory_engine
+from broker.hooks import Proxies, http_backends
 from broker.http1 import Request, response
 from broker.hub import Broker, Node, Presence, open_node
-from broker.observe import Metrics, Read, set_up_logs
+from broker.observe import Counters, Metrics, Read, set_up_logs
 from broker.sessions import Context, Rules
 from broker.supervisor import Stopped, deadline_for_leaving, open_signals
 from broker.tls import TlsOptions, listener_context
@@ -98,11 +99,20 @@ class Server:
 
     def reload(self, rules: Rules) -> None:
         """Sessions and the API read their rules at each use: one assignment changes all of them."""
-        self.context.rules = rules
+        old, self.context.rules = self.context.rules, rules
+        old.backends.close()
 
 
-def make_rules(config: Config, wall_clock: Clock = time.time) -> Rules:  # noqa: TID251 (handed out from here)
-    """Everything of a configuration that a reload can change."""
+def make_rules(
+    config: Config,
+    counters: Counters,
+    wall_clock: Clock = time.time,  # noqa: TID251 (handed out from here)
+) -> Rules:
+    """Everything of a configuration that a reload can change.
+
+    Raises:
+        ValueError: a backend cannot be asked as the configuration says.
+    """
     connection_tokens = TokenVerifier(
         config.client.token,
         wall_clock=wall_clock,
@@ -115,12 +125,22 @@ def make_rules(config: Config, wall_clock: Clock = time.time) -> Rules:  # noqa:
             wall_clock=wall_clock,
             skip_signature=config.client.insecure_skip_token_signature_verify,
         )
+    methods = (config.rpc.without_namespace, *config.rpc.namespaces)
+    proxies = Proxies(
+        client=config.client.proxy,
+        channel=config.channel.proxy,
+        rpc=config.rpc.proxy,
+        named=config.proxies,
+        channels=config.channel,
+        rpc_names=frozenset(each.proxy_name for each in methods if each.proxy_enabled),
+    )
     return Rules(
         client=config.client,
         channels=Channels(config.channel),
         rpc=config.rpc,
         connection_tokens=connection_tokens,
         subscription_tokens=subscription_tokens,
+        backends=http_backends(proxies, counters.hooks),
     )
 
 
@@ -146,13 +166,16 @@ async def open_server(
         StartError: a port is taken, a certificate cannot be read.
     """
     rng = rng or random.SystemRandom()
-    rules = make_rules(config, wall_clock)
     external, internal = _addresses(config)
     name = config.node.name or f"{platform.node()}_{external[1]}"
     async with (
         engine(rng) as opened,
         open_node(name, opened.broker, opened.presence) as node,
     ):
+        try:
+            rules = make_rules(config, node.counters, wall_clock)
+        except ValueError as error:
+            raise StartError(str(error)) from None
         context = Context(node, rules, PROTOCOL_VERSION, wall_clock, rng.random)
         api = Api(context)
         sites = _sites(config, context, api, split=external != internal)
@@ -165,7 +188,10 @@ async def open_server(
         ) as doors:
             for folder in sites[0].folders.values():
                 folder.begin = doors.begin
-            yield Server(ServerHandle(api), node, doors, context, sites, [each.url for each in listening])
+            try:
+                yield Server(ServerHandle(api), node, doors, context, sites, [each.url for each in listening])
+            finally:
+                context.rules.backends.close()
 
 
 # ---- what answers where -------------------------------------------------------------------------------------------
@@ -341,14 +367,15 @@ async def _serve(config: Config, reload: Callable[[], Config]) -> None:
 
     async def reload_rules() -> None:
         """SIGHUP: build everything anew, then change it in one assignment; or change nothing."""
+        if server is None:
+            return
         try:
-            rules = make_rules(reload())
+            rules = make_rules(reload(), server.node.counters)
         except (ConfigError, ValueError) as error:
             _log.error("configuration not reloaded, the old one stays", error=str(error))
             return
-        if server is not None:
-            server.reload(rules)
-            _log.info("configuration reloaded")
+        server.reload(rules)
+        _log.info("configuration reloaded")
 
     async with (
         open_signals(reload_rules) as signals,

@@ -6,7 +6,7 @@ import functools
 import logging
 import re
 from collections.abc import Iterator
-from typing import final
+from typing import Any, final
 
 import pytest
 import structlog
@@ -55,6 +55,15 @@ def error_log() -> Iterator[ErrorLog]:
     yield handler
     logger.handlers[:], logger.level, logger.propagate = before
     assert handler.unexpected() == []
+
+
+@pytest.fixture(scope="session")
+def backend() -> Iterator[Any]:
+    """An application's backend, a process of its own; every test scripts the answers it needs."""
+    from tests.support.backend import open_backend
+
+    with open_backend() as process:
+        yield process
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -33,7 +33,6 @@ from broker.config.unbuilt.operations import (
     SwaggerOptions,
     UsageStatsOptions,
 )
-from broker.config.unbuilt.proxies import NamedProxyOptions
 from broker.config.unbuilt.transports import (
     GrpcApiOptions,
     HttpStreamOptions,
@@ -44,6 +43,7 @@ from broker.config.unbuilt.transports import (
     UniWebSocketOptions,
     WebTransportOptions,
 )
+from broker.hooks.options import NamedProxyOptions
 from broker.hub.options import NodeOptions
 from broker.observe.options import HealthOptions, LogOptions, PrometheusOptions
 from broker.transports.options import EmulationOptions, SockJsOptions, WebSocketOptions

@@ -8,9 +8,9 @@ import attrs
 
 from broker.channels.options import ChannelsOptions
 from broker.config.unbuilt.engines import RedisEngineOptions
-from broker.config.unbuilt.proxies import ChannelProxies, ClientProxies, ProxyOptions
 from broker.config.unbuilt.transports import AutocertOptions, Http3Options
 from broker.engines.options import EngineOptions
+from broker.hooks.options import ChannelProxies, ClientProxies, ProxyOptions
 from broker.sessions.options import ClientOptions, RpcOptions
 from broker.transports.options import HttpServerOptions
 from broker.values import Duration

@@ -12,6 +12,7 @@ import attrs
 from broker.auth import TokenOptions, TokenVerifier
 from broker.channels import ChannelOptions, compile_re2
 from broker.config.durations import NANOSECONDS, format_duration
+from broker.config.proxies import proxy_problems, with_proxy_tls
 from broker.config.readers import load_pem, quoted
 from broker.config.root import Config
 from broker.config.schema import values_at
@@ -63,6 +64,7 @@ def check(config: Config) -> Iterator[Problem]:
         yield from _tokens("client.subscription_token", config.client.subscription_token)
     yield from _client(config)
     yield from _channels(config)
+    yield from proxy_problems(config)
     yield from _names("channel.namespaces", config.channel.namespaces, _NAME)
     yield from _names("rpc.namespaces", config.rpc.namespaces, _NAME)
     yield from _names("proxies", config.proxies, _NAME, reserved="default")
@@ -70,15 +72,20 @@ def check(config: Config) -> Iterator[Problem]:
 
 
 def with_pem_texts(config: Config) -> tuple[Config, list[Problem]]:
-    """The configuration with the PEM fields of its listeners read from base64 or files, and what could not be read."""
+    """The configuration with the PEM fields of listeners and proxies read from base64 or files, and what could not be
+    read."""
     problems: list[Problem] = []
     server = config.http_server
     tls = _read_pems("http_server.tls", server.tls, problems)
     internal = _read_pems("http_server.internal_tls", server.internal_tls, problems)
-    return attrs.evolve(config, http_server=attrs.evolve(server, tls=tls, internal_tls=internal)), problems
+    config = attrs.evolve(config, http_server=attrs.evolve(server, tls=tls, internal_tls=internal))
+    config = with_proxy_tls(config, lambda path, tls: _read_pems(path, tls, problems, needed=()))
+    return config, problems
 
 
-def _read_pems(path: str, tls: TlsOptions, problems: list[Problem]) -> TlsOptions:
+def _read_pems(
+    path: str, tls: TlsOptions, problems: list[Problem], needed: Sequence[str] = ("cert_pem", "key_pem")
+) -> TlsOptions:
     if not tls.enabled:
         return tls
     texts: dict[str, Any] = {}
@@ -87,7 +94,7 @@ def _read_pems(path: str, tls: TlsOptions, problems: list[Problem]) -> TlsOption
         try:
             if value:
                 texts[name] = load_pem(value)
-            elif name in {"cert_pem", "key_pem"}:
+            elif name in needed:
                 problems.append((f"{path}.{name}", "TLS is enabled and needs it"))
         except ValueError as error:
             problems.append((f"{path}.{name}", str(error)))

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from typing import Final, final
 
-__all__ = ["COMMAND_BUCKETS", "Counters", "Durations"]
+__all__ = ["COMMAND_BUCKETS", "Calls", "Counters", "Durations"]
 
 COMMAND_BUCKETS: Final = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds in seconds of `*_duration_seconds` histograms."""
@@ -31,6 +31,18 @@ class Durations:
         self.count += 1
         self.total += seconds
         self.buckets[bisect_left(COMMAND_BUCKETS, seconds)] += 1
+
+
+@final
+class Calls:
+    """Calls of one hook: `inflight` are those under way now."""
+
+    __slots__ = ("durations", "errors", "inflight")
+
+    def __init__(self) -> None:
+        self.durations = Durations()
+        self.errors = 0
+        self.inflight = 0
 
 
 @final
@@ -55,6 +67,7 @@ class Counters:
         self.ping_pong: defaultdict[str, Durations] = defaultdict(Durations)  # by transport
         self.api_commands: defaultdict[tuple[str, str], Durations] = defaultdict(Durations)  # by protocol, method
         self.api_errors: defaultdict[tuple[str, str, str], int] = defaultdict(int)  # by protocol, method, error
+        self.hooks: defaultdict[tuple[str, str, str], Calls] = defaultdict(Calls)  # by protocol, type, name
         self.deliveries = 0  # of channels that are gone; living ones count their own
         self.connection_limit = 0
         self.connection_crashes = 0

@@ -194,6 +194,25 @@ class _Collector(Collector):
             ("protocol", "method", "error"),
             {key: n for key, n in c.api_errors.items()},
         )
+        hook = ("protocol", "type", "name")
+        yield from _durations(
+            "proxy_duration_seconds",
+            "Duration of calls to backends.",
+            hook,
+            {key: calls.durations for key, calls in c.hooks.items()},
+        )
+        yield _count(
+            "proxy_errors",
+            "Calls to backends that gave no answer.",
+            hook,
+            {key: calls.errors for key, calls in c.hooks.items()},
+        )
+        yield _gauge(
+            "proxy_inflight_requests",
+            "Calls to backends under way.",
+            hook,
+            {key: calls.inflight for key, calls in c.hooks.items()},
+        )
 
 
 def _registered(adjective: str, given: bool) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import math
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any, Final, final
 
 import trio
@@ -17,7 +17,7 @@ import trio
 from broker.hub import Channel, ControlCommand, DeltaMode, GroupKey, Outbox, Subscription
 from broker.protocol import ClientInfo, codes
 from broker.protocol.wire import Wire
-from broker.sessions.context import Context, Peer
+from broker.sessions.context import NO_HEADERS, Context, Peer
 
 __all__ = ["Client", "ClientSubscription", "Status", "Waiting"]
 
@@ -95,17 +95,20 @@ class Client:
     while the engine is still being told, with the event of its end.
 
     Times are Trio's clock, `math.inf` for never; `expire_at` is in Unix seconds, 0 for never. `pings` counts those
-    that wait for their pong, `pinged_at` is when the last one was sent. `slot` belongs to the timer wheel.
+    that wait for their pong, `pinged_at` is when the last one was sent. `slot` belongs to the timer wheel. `meta` and
+    `emulated_headers` are for hooks (see `broker.hooks.ClientEvent`).
     """
 
     __slots__ = (
         "client_id",
         "client_side_refresh",
         "context",
+        "emulated_headers",
         "expire_at",
         "expires",
         "info",
         "leaving",
+        "meta",
         "next_ping",
         "next_pong",
         "next_tick",
@@ -129,7 +132,8 @@ class Client:
         self.status = Status.NEW
         self.client_id = str(uuid.uuid4())
         self.session_id = self.user = ""
-        self.info = b""
+        self.info = self.meta = b""
+        self.emulated_headers: Mapping[str, str] = NO_HEADERS
         self.subs: dict[str, ClientSubscription] = {}
         self.leaving: dict[str, tuple[ClientSubscription, trio.Event]] = {}
         self.expire_at = 0
@@ -160,14 +164,18 @@ class Client:
         """From now to `expire_at`, both in whole Unix seconds; a year at most."""
         return min(expire_at - int(self.context.wall_clock()), _LONGEST_TTL)
 
-    def set_expiry(self, expire_at: int) -> int:
-        """Let the connection expire at `expire_at` (Unix seconds, 0 for never). Returns the seconds left."""
+    def set_expiry(self, expire_at: int, *, grace: bool = True) -> int:
+        """Let the connection expire at `expire_at` (Unix seconds, 0 for never). Returns the seconds left.
+
+        Without `grace` its time is over then; with it the client has `expired_close_delay` more to refresh it.
+        """
         if not expire_at:
             self.expire_at, self.expires = 0, math.inf
             return 0
         left = self.seconds_left(expire_at)
         self.expire_at = expire_at
-        self.expires = trio.current_time() + left + self.context.rules.client.expired_close_delay
+        delay = self.context.rules.client.expired_close_delay if grace else 0.0
+        self.expires = trio.current_time() + left + delay
         return left
 
     # ---- what is sent ---------------------------------------------------------------------------------------------

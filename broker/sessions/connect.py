@@ -9,24 +9,31 @@ import trio
 
 from broker.auth import ConnectToken, TokenExpired, TokenInvalid
 from broker.channels import Resolved, Source, SubscribeGrant, may_subscribe_on_connect
+from broker.hooks import ConnectResult as HookResult
+from broker.hooks import SubscribeOptions
 from broker.hub import DisconnectUser, Target
 from broker.protocol import ConnectRequest, ConnectResult, StreamPosition, codes
-from broker.sessions import subscriptions
+from broker.sessions import asking, subscriptions
 from broker.sessions.client import Client, Status
 from broker.sessions.options import ClientOptions
 from broker.sessions.subscriptions import Prepared, Wanted
 
 __all__ = ["connect", "ping_interval", "pong_timeout"]
 
+_PLAIN = SubscribeOptions()
+
 
 @final
 @attrs.define
 class _Credentials:
-    """Who connects, and the server-side subscriptions that come with it. `by_header` users get nothing else."""
+    """Who connects, and the server-side subscriptions that come with it. `chooses`: channels of its own choice."""
 
     user: str
     expire_at: int = 0
     info: bytes = b""
+    data: bytes = b""
+    meta: bytes = b""
+    chooses: bool = True
     grants: dict[str, tuple[Resolved, SubscribeGrant]] = attrs.field(factory=dict)
 
 
@@ -35,6 +42,7 @@ async def connect(client: Client, id: int, request: ConnectRequest) -> None:
     if client.status is not Status.NEW:
         raise codes.Disconnected(codes.BAD_PROTOCOL)
     options = client.context.rules.client
+    _keep_emulated_headers(client, request)
     who = await _authenticate(client, request)
     if len(who.grants) > options.channel_limit:
         raise codes.Disconnected(codes.CHANNEL_LIMIT)
@@ -47,18 +55,22 @@ async def connect(client: Client, id: int, request: ConnectRequest) -> None:
     if who.expire_at and client.seconds_left(who.expire_at) < 0:
         raise codes.ClientError(codes.EXPIRED)
 
-    client.info = who.info
+    client.info, client.meta = who.info, who.meta
+    client.client_side_refresh = client.context.rules.backends.refresh is None
     client.admit(who.user)
     prepared = await _prepare_all(client, request, who)
 
     native = client.peer.native_ping
     interval, timeout = ping_interval(options, native), pong_timeout(options, native)
     # no await from here to the reply: nothing may be pushed before it
+    left = client.set_expiry(who.expire_at, grace=client.client_side_refresh)
+    expires = who.expire_at > 0 and client.client_side_refresh
     result = ConnectResult(
         client=client.client_id,
         version=client.context.version,
-        expires=who.expire_at > 0,
-        ttl=client.set_expiry(who.expire_at),
+        expires=expires,
+        ttl=left if expires else 0,
+        data=who.data,
         subs={each.channel: subscriptions.commit(each) for each in prepared} or None,
         ping=0 if native else int(interval),
         pong=bool(timeout) and not native,
@@ -109,14 +121,20 @@ def _begin_life(client: Client, interval: float) -> None:
 async def _authenticate(client: Client, request: ConnectRequest) -> _Credentials:
     rules = client.context.rules
     options = rules.client
+    who: _Credentials | None = None
     if request.token:
         who = await _by_token(client, request.token)
-    elif options.allow_anonymous_connect_without_token or options.insecure:
-        who = _Credentials("")
-    elif client.peer.header_user is not None:
-        return _Credentials(client.peer.header_user)
-    else:
-        raise codes.Disconnected(codes.BAD_PROTOCOL)
+    elif rules.backends.connect is not None:
+        result = await asking.connect(client, rules.backends.connect, request)
+        if result is not None:
+            who = _by_hook(client, result)
+    if who is None:
+        if options.allow_anonymous_connect_without_token or options.insecure:
+            who = _Credentials("")
+        elif client.peer.header_user is not None:
+            return _Credentials(client.peer.header_user)
+        else:
+            raise codes.Disconnected(codes.BAD_PROTOCOL)
 
     personal = options.subscribe_to_user_personal_channel
     if personal.enabled and who.user:
@@ -128,7 +146,7 @@ async def _authenticate(client: Client, request: ConnectRequest) -> _Credentials
             await _end_other_connections(client, channel, who.user)
         who.grants[channel] = (resolved, SubscribeGrant.of(resolved, Source.USER_PERSONAL))
 
-    for channel in request.subs or ():
+    for channel in (request.subs or ()) if who.chooses else ():
         if len(who.grants) > options.channel_limit:
             break  # refused whatever follows, and thousands may
         resolved = rules.channels.resolve(channel)
@@ -146,7 +164,7 @@ async def _by_token(client: Client, token: str) -> _Credentials:
     claims = await verify_connection(client, token)
     if not claims.user and rules.client.disallow_anonymous_connection_tokens:
         raise codes.Disconnected(codes.ANONYMOUS_DENIED)
-    who = _Credentials(claims.user, 0 if rules.client.insecure else claims.expire_at, claims.info)
+    who = _Credentials(claims.user, 0 if rules.client.insecure else claims.expire_at, claims.info, meta=claims.meta)
     for channel, sub in claims.subs.items():
         resolved = rules.channels.resolve(channel)
         if resolved is None:
@@ -158,6 +176,32 @@ async def _by_token(client: Client, token: str) -> _Credentials:
             ),
         )
     return who
+
+
+def _by_hook(client: Client, result: HookResult) -> _Credentials:
+    """Who it is, as the backend says."""
+    channels = client.context.rules.channels
+    who = _Credentials(result.user, max(result.expire_at, 0), result.info, result.data, meta=result.meta, chooses=False)
+    for channel in [*result.channels, *result.subs]:
+        resolved = channels.resolve(channel)
+        if resolved is None:
+            raise codes.ClientError(codes.UNKNOWN_CHANNEL)
+        sub = result.subs.get(channel, _PLAIN)
+        grant = SubscribeGrant.of(
+            resolved, Source.CONNECT_PROXY, override=sub.override, chan_info=sub.info, data=sub.data
+        )
+        if sub.cache_recover:
+            grant = attrs.evolve(grant, auto_cache_recover=True)
+        who.grants[channel] = (resolved, grant)
+    return who
+
+
+def _keep_emulated_headers(client: Client, request: ConnectRequest) -> None:
+    """Those that some hook wants, for as long as the connection lives."""
+    wanted = client.context.rules.backends.emulated_headers
+    if wanted and request.headers:
+        named = {name.lower(): value for name, value in request.headers.items()}
+        client.emulated_headers = {name: named[name] for name in wanted if name in named}
 
 
 async def verify_connection(client: Client, token: str) -> ConnectToken:

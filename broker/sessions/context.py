@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, final
+from collections.abc import Callable, Coroutine, Mapping
+from types import MappingProxyType
+from typing import Any, Final, Protocol, final
 
 import attrs
 
 from broker.auth import TokenVerifier
 from broker.channels import Channels
+from broker.hooks import NO_BACKENDS, Backends
 from broker.hub import Node, Outbox
 from broker.protocol import codes
 from broker.protocol.wire import Wire
 from broker.sessions.options import ClientOptions, RpcOptions
 
-__all__ = ["Context", "Peer", "Rules"]
+__all__ = ["NO_HEADERS", "Context", "Peer", "Rules"]
+
+NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @final
@@ -27,6 +31,7 @@ class Rules:
     rpc: RpcOptions
     connection_tokens: TokenVerifier
     subscription_tokens: TokenVerifier
+    backends: Backends = NO_BACKENDS
 
 
 @final
@@ -39,6 +44,14 @@ class Context:
     version: str
     wall_clock: Callable[[], float]
     random: Callable[[], float]
+
+    def kept_headers(self, headers: Mapping[bytes, bytes]) -> Mapping[str, str]:
+        """Of a client's request, the headers that some hook wants, for as long as the connection lives."""
+        wanted = self.rules.backends.http_headers
+        if not wanted:
+            return NO_HEADERS
+        found = {name: headers.get(name.encode()) for name in wanted}
+        return {name: value.decode("latin-1") for name, value in found.items() if value is not None} or NO_HEADERS
 
 
 class Peer(Protocol):
@@ -57,6 +70,11 @@ class Peer(Protocol):
     @property
     def header_user(self) -> str | None:
         """The user id that a trusted header named, if the configuration reads one."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What `Context.kept_headers` gave for its request."""
         ...
 
     @property

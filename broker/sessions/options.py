@@ -7,6 +7,7 @@ from typing import final
 import attrs
 
 from broker.auth.options import SubscriptionTokenOptions, TokenOptions
+from broker.hooks.options import DisconnectOptions
 from broker.values import Duration
 
 
@@ -19,15 +20,6 @@ class PersonalChannelOptions:
     personal_channel_namespace: str = ""
     single_connection: bool = False
     """A new connection of a user ends the older ones. Needs presence in that namespace."""
-
-
-@final
-@attrs.frozen(kw_only=True)
-class DisconnectOptions:
-    """A disconnect as configuration writes it."""
-
-    code: int = 0
-    reason: str = ""
 
 
 @final
@@ -101,7 +93,7 @@ class RpcPingOptions:
 
 @attrs.frozen(kw_only=True)
 class RpcMethodOptions:
-    """Options of the RPC methods of one namespace. RPC proxies are not in this version, so they are refused."""
+    """Options of the RPC methods of one namespace."""
 
     proxy_enabled: bool = False
     proxy_name: str = "default"
@@ -123,3 +115,10 @@ class RpcOptions:
     namespaces: tuple[RpcNamespaceOptions, ...] = ()
     ping: RpcPingOptions = RpcPingOptions()
     namespace_boundary: str = ":"
+
+    def of_method(self, method: str) -> RpcMethodOptions | None:
+        """Options of a method by what stands before the first boundary of its name; None for an unknown namespace."""
+        name, boundary, _ = method.partition(self.namespace_boundary) if self.namespace_boundary else ("", "", "")
+        if not boundary:
+            return self.without_namespace
+        return next((each for each in self.namespaces if each.name == name), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from broker.channels import Resolved, check_history, check_presence
 from broker.hub import HistoryQuery, UnrecoverablePosition
 from broker.protocol import HistoryRequest, PresenceRequest, RpcRequest, codes
+from broker.sessions import asking
 from broker.sessions.client import Client, Waiting
 
 __all__ = ["history", "presence", "presence_stats", "rpc"]
@@ -54,11 +55,22 @@ def _checked(client: Client, channel: str | None) -> tuple[str, Resolved]:
 
 
 def rpc(client: Client, id: int, request: RpcRequest) -> Waiting | None:
-    """Only the built-in ping is there to answer; methods of a backend are not in this version."""
-    ping = client.context.rules.rpc.ping
-    if not ping.enabled:
+    """The built-in ping is answered here, everything else by a backend."""
+    rules = client.context.rules
+    method = request.method or ""
+    hooks, ping = rules.backends.rpc, rules.rpc.ping
+    if not ping.enabled and not hooks:
         raise codes.ClientError(codes.NOT_AVAILABLE)
-    if request.method != ping.method:
+    if ping.enabled and method == ping.method:
+        client.reply(client.wire.codec.rpc(id, b""))
+        return None
+    options = rules.rpc.of_method(method) if hooks else None
+    if options is None:
         raise codes.ClientError(codes.METHOD_NOT_FOUND)
-    client.reply(client.wire.codec.rpc(id, b""))
-    return None
+    if not options.proxy_enabled:
+        raise codes.ClientError(codes.NOT_AVAILABLE)
+    return _ask(client, id, options.proxy_name, method, bytes(request.data))
+
+
+async def _ask(client: Client, id: int, proxy: str, method: str, data: bytes) -> None:
+    client.reply(client.wire.codec.rpc(id, await asking.rpc(client, proxy, method, data)))

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Final
 
 from broker.channels import Source
+from broker.hooks import HookFailed
 from broker.hub import RefreshUser
 from broker.protocol import RefreshRequest, SubRefreshRequest, codes
-from broker.sessions.client import Client
+from broker.sessions import asking
+from broker.sessions.client import Client, ClientSubscription, Status
 from broker.sessions.connect import verify_connection
 from broker.sessions.subscribe import verify_subscription
 
-__all__ = ["by_server", "refresh", "sub_refresh"]
+__all__ = ["by_backend", "by_server", "refresh", "sub_by_backend", "sub_refresh"]
+
+_ANOTHER_TRY: Final = 60
+"""Seconds that a connection or subscription lives on when its backend gives no answer."""
 
 
 async def refresh(client: Client, id: int, request: RefreshRequest) -> None:
@@ -90,3 +96,50 @@ def by_server(client: Client, command: RefreshUser) -> None:
         client.info = command.info
     client.arm()
     client.reply(client.wire.codec.push_refresh(ttl > 0, ttl))
+
+
+async def by_backend(client: Client) -> None:
+    """The connection's time is over: the backend says whether it gets more. Its client sees nothing of it."""
+    hook = client.context.rules.backends.refresh
+    if hook is None:  # a reload took it away
+        client.disconnect(codes.CONNECTION_EXPIRED)
+        return
+    try:
+        result = await asking.refresh(client, hook)
+    except HookFailed:
+        if client.status is Status.CONNECTED:
+            client.set_expiry(int(client.context.wall_clock()) + _ANOTHER_TRY, grace=False)
+            client.arm()
+        return
+    if client.status is not Status.CONNECTED:
+        return
+    if result.expired or client.seconds_left(result.expire_at) <= 0:
+        client.disconnect(codes.CONNECTION_EXPIRED)
+        return
+    client.set_expiry(result.expire_at, grace=False)
+    client.arm()
+    if result.info is not None:
+        client.info = result.info
+    if result.meta is not None:
+        client.meta = result.meta
+
+
+async def sub_by_backend(client: Client, channel: str, sub: ClientSubscription) -> bool:
+    """A subscription's time is over: whether its backend gives it more."""
+    resolved = client.context.rules.channels.resolve(channel)
+    hooks = client.context.rules.backends.sub_refresh
+    hook = hooks.get(resolved.options.sub_refresh_proxy_name) if resolved is not None else None
+    if hook is None:  # a reload took it away
+        return False
+    now = int(client.context.wall_clock())
+    try:
+        result = await asking.sub_refresh(client, hook, channel)
+    except HookFailed:
+        sub.expire_at = now + _ANOTHER_TRY
+        return True
+    if result.expired or 0 < result.expire_at < now:
+        return False
+    sub.expire_at = max(result.expire_at, 0)
+    if result.info:
+        sub.info = result.info
+    return True

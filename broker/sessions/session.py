@@ -203,8 +203,11 @@ class Session(Client):
             self.disconnect(codes.CONNECTION_CLOSED if self.peer.native_ping else codes.NO_PONG)
             return
         if now >= self.expires:
-            self.disconnect(codes.CONNECTION_EXPIRED)
-            return
+            if self.client_side_refresh:
+                self.disconnect(codes.CONNECTION_EXPIRED)
+                return
+            self.expires = math.inf  # until the backend has answered
+            self.peer.run(refresh.by_backend(self))
         if now >= self.next_ping:
             self._ping(now)
         if now >= self.next_tick:

@@ -12,7 +12,7 @@ from broker.protocol import (
     codes,
     compile_filter,
 )
-from broker.sessions import subscriptions
+from broker.sessions import asking, subscriptions
 from broker.sessions.client import Client
 from broker.sessions.subscriptions import Wanted
 
@@ -43,6 +43,7 @@ async def subscribe(client: Client, id: int, request: SubscribeRequest) -> None:
     try:
         resolved = rules.channels.for_client(channel)
         grant = await _granted(client, resolved, request, kind)
+        subscriptions.check_reserved(client, channel, sub)
         wanted = Wanted(
             recover=bool(request.recover),
             since=StreamPosition(request.offset or 0, request.epoch or ""),
@@ -68,6 +69,8 @@ async def _granted(client: Client, resolved: Resolved, request: SubscribeRequest
     source = subscribe_decided_by(
         rules.channels, resolved, user=client.user, kind=kind, token=bool(token), insecure=insecure
     )
+    if source is Source.SUBSCRIBE_PROXY:
+        return await asking.subscribe(client, resolved, bytes(request.data))
     if source is Source.SUBSCRIPTION_TOKEN:
         grant = await verify_subscription(client, resolved, token)
     else:

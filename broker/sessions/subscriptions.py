@@ -21,7 +21,18 @@ from broker.protocol import Filter, Publication, StreamPosition, SubscribeResult
 from broker.sessions import recovery
 from broker.sessions.client import Client, ClientSubscription, Status
 
-__all__ = ["Prepared", "Wanted", "abandon", "announce", "commit", "forget", "leave", "prepare", "reserve"]
+__all__ = [
+    "Prepared",
+    "Wanted",
+    "abandon",
+    "announce",
+    "check_reserved",
+    "commit",
+    "forget",
+    "leave",
+    "prepare",
+    "reserve",
+]
 
 _log = structlog.get_logger("broker.sessions")
 
@@ -92,19 +103,19 @@ async def prepare(
 
     if channel in client.leaving:
         await _wait_left(client, channel)
-        _still_reserved(client, channel, sub)
+        check_reserved(client, channel, sub)
     node = client.context.node
     local = await node.open_channel(channel)
-    _still_reserved(client, channel, sub)
+    check_reserved(client, channel, sub)
     local.collect(sub)
     sub.channel = local
     if sub.presence:
         await node.add_presence(channel, client.client_id, client.client_info(channel))
-        _still_reserved(client, channel, sub)
+        check_reserved(client, channel, sub)
     if not sub.positioned:
         return Prepared(client, channel, sub, grant, wanted, None, None)
     top, read = await _read(client, channel, sub, grant, wanted)
-    _still_reserved(client, channel, sub)
+    check_reserved(client, channel, sub)
     if read is not None and not read.recovered and wanted.reject_unrecovered and not grant.recovery_mode_cache:
         raise codes.ClientError(codes.UNRECOVERABLE_POSITION)
     return Prepared(client, channel, sub, grant, wanted, top, read)
@@ -198,8 +209,12 @@ def _merge(prepared: Prepared, result: SubscribeResult, collected: Sequence[Publ
     return position
 
 
-def _still_reserved(client: Client, channel: str, sub: ClientSubscription) -> None:
-    """After a wait: somebody may have ended the reservation, or the client."""
+def check_reserved(client: Client, channel: str, sub: ClientSubscription) -> None:
+    """After a wait: somebody may have ended the reservation, or the client.
+
+    Raises:
+        ClientError: 100, so it was.
+    """
     if client.status is Status.CLOSED or client.subs.get(channel) is not sub:
         raise codes.ClientError(codes.INTERNAL)
 

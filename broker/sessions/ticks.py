@@ -12,7 +12,7 @@ import trio
 from broker.eager import own_task
 from broker.hub import EngineUnavailable, HistoryQuery
 from broker.protocol import StreamPosition, codes
-from broker.sessions import server_side, subscriptions
+from broker.sessions import refresh, server_side, subscriptions
 from broker.sessions.client import Client, ClientSubscription, Status
 
 __all__ = ["tick"]
@@ -29,6 +29,10 @@ async def tick(client: Client) -> None:
         if not sub.committed or client.subs.get(channel) is not sub:
             continue
         if _expired(client, sub):
+            if not sub.client_side_refresh and await refresh.sub_by_backend(client, channel, sub):
+                continue
+            if client.subs.get(channel) is not sub:
+                continue  # it ended while its backend was asked
             if sub.server_side:
                 client.disconnect(codes.SUBSCRIPTION_EXPIRED)
                 return

@@ -68,6 +68,7 @@ class WebSocketEndpoint:
             FrameReader(self._most, self._inflater if agreed.deflate else None),
             native_ping="cf_ws_frame_ping_pong=true" in head.query.split("&"),
             header_user=user.decode("utf-8", "replace") if user else None,
+            headers=self._context.kept_headers(head.headers),
         )
         connection.outbox.offer(agreed.response)
         connection.machine = machine

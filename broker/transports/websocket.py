@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, final
 
 import attrs
@@ -68,6 +68,7 @@ class WebSocketMachine:
         "_goodbye",
         "_hanging_up",
         "header_user",
+        "headers",
         "native_ping",
         "session",
         "wire",
@@ -83,6 +84,7 @@ class WebSocketMachine:
         *,
         native_ping: bool,
         header_user: str | None,
+        headers: Mapping[str, str],
     ) -> None:
         self._connection = connection
         self._frames = frames
@@ -92,6 +94,7 @@ class WebSocketMachine:
         self.wire = wire
         self.native_ping = native_ping
         self.header_user = header_user
+        self.headers = headers
         self.session = Session(self, context)
 
     # ---- a Machine ------------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ OURS = {
     "http_server.unix_socket",
     *(f"sockjs.{key}" for key in ("enabled", "handler_prefix", "url", "heartbeat_delay", "max_request_body_size")),
 }
+"""Keys of our own; and `max_connections`, which every proxy has."""
 
 
 def leaves(section: type, path: str = "") -> Iterator[tuple[str, Key, Any]]:
@@ -52,7 +53,9 @@ LEAVES = {path: (key, default) for path, key, default in leaves(Config)}
 
 
 def test_no_key_is_missing_and_none_is_invented() -> None:
-    assert LEAVES.keys() - OURS == {path for path, _, _ in TABLE}
+    assert {path for path in LEAVES if not path.endswith(".http.max_connections")} - OURS == {
+        path for path, _, _ in TABLE
+    }
     assert LEAVES.keys() >= OURS
 
 

@@ -14,8 +14,6 @@ ASKS = [
     ("map_broker.type", "redis"),
     ("map_broker.type", "postgres"),
     ("controller.enabled", True),
-    ("client.proxy.connect.enabled", True),
-    ("client.proxy.refresh.enabled", True),
     *(
         (f"channel.without_namespace.{key}", value)
         for key, value in [
@@ -25,15 +23,11 @@ ASKS = [
             ("subscription_type", "shared_poll"),
             ("map_clients_presence_channel_prefix", "p:"),
             ("map_users_presence_channel_prefix", "p:"),
-            ("subscribe_proxy_enabled", True),
-            ("publish_proxy_enabled", True),
-            ("sub_refresh_proxy_enabled", True),
             ("subscribe_stream_proxy_enabled", True),
             ("map.publish_proxy_enabled", True),
             ("map.remove_proxy_enabled", True),
         ]
     ),
-    ("rpc.without_namespace.proxy_enabled", True),
     ("http_server.tls_autocert.enabled", True),
     ("http_server.http3.enabled", True),
     ("http_server.h2c_external", True),

@@ -44,9 +44,6 @@ _CHANNEL_ASKS: Final = (
     _Ask("subscription_type", "shared poll subscriptions are", ("shared_poll",)),
     _Ask("map_clients_presence_channel_prefix", "presence in map channels is"),
     _Ask("map_users_presence_channel_prefix", "presence in map channels is"),
-    _Ask("subscribe_proxy_enabled", "the subscribe proxy is"),
-    _Ask("publish_proxy_enabled", "the publish proxy is"),
-    _Ask("sub_refresh_proxy_enabled", "the sub refresh proxy is"),
     _Ask("subscribe_stream_proxy_enabled", "the subscribe stream proxy is"),
     _Ask("map.publish_proxy_enabled", "the map publish proxy is"),
     _Ask("map.remove_proxy_enabled", "the map remove proxy is"),
@@ -60,15 +57,11 @@ _ASKS: Final = (
     _Ask("presence_manager.type", "presence in Redis is", ("redis",), only_if="presence_manager.enabled"),
     _Ask("map_broker.type", "the map broker on a database is", ("redis", "postgres")),
     _Ask("controller.enabled", "a bus between nodes is"),
-    _Ask("client.proxy.connect.enabled", "the connect proxy is"),
-    _Ask("client.proxy.refresh.enabled", "the refresh proxy is"),
     *(
         attrs.evolve(ask, path=f"{place}.{ask.path}")
         for place in ("channel.without_namespace", "channel.namespaces.*")
         for ask in _CHANNEL_ASKS
     ),
-    _Ask("rpc.without_namespace.proxy_enabled", "the RPC proxy is"),
-    _Ask("rpc.namespaces.*.proxy_enabled", "the RPC proxy is"),
     _Ask("http_server.tls_autocert.enabled", "automatic certificates (ACME) are"),
     _Ask("http_server.http3.enabled", "HTTP/3 is"),
     _Ask("http_server.h2c_external", "cleartext HTTP/2 is"),

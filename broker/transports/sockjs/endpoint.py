@@ -147,8 +147,8 @@ class SockJs:
                 heartbeat=self._heartbeat,
                 forget=partial(self.sessions.pop, id),
             )
-            user = self._user(head)
-            self.begin(link, lambda connection: SessionMachine(connection, link, self._context, user))
+            user, headers = self._user(head), self._context.kept_headers(head.headers)
+            self.begin(link, lambda connection: SessionMachine(connection, link, self._context, user, headers))
         return link
 
     def _user(self, head: Head) -> str | None:
@@ -191,6 +191,7 @@ class SockJs:
             FrameReader(self._message_size_limit, None),
             heartbeat=self._heartbeat,
             header_user=self._user(head),
+            headers=self._context.kept_headers(head.headers),
         )
 
 

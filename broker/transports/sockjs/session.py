@@ -9,7 +9,7 @@ Facts: https://github.com/sockjs/sockjs-protocol (Protocol and framing, Handling
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, Protocol, final
 
 import trio
@@ -256,17 +256,25 @@ class SessionLink:
 class SessionMachine:
     """What the frames of a session mean: the machine of its connection, and the `Peer` of its `Session`."""
 
-    __slots__ = ("_connection", "_hanging_up", "_link", "header_user", "session")
+    __slots__ = ("_connection", "_hanging_up", "_link", "header_user", "headers", "session")
     transport: Final = "sockjs"
     native_ping: Final = False
     wire: Final = _ITEMS
 
-    def __init__(self, connection: Connection, link: SessionLink, context: Context, header_user: str | None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        link: SessionLink,
+        context: Context,
+        header_user: str | None,
+        headers: Mapping[str, str],
+    ) -> None:
         link.connection = connection
         self._connection = connection
         self._link = link
         self._hanging_up = False
         self.header_user = header_user
+        self.headers = headers
         self.session = Session(self, context)
 
     # ---- a Machine ------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ Facts: https://github.com/sockjs/sockjs-protocol (WebSocket protocols).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, final
 
 import trio
@@ -39,8 +40,11 @@ class SockJsWebSocketMachine(WebSocketMachine):
         *,
         heartbeat: float,
         header_user: str | None,
+        headers: Mapping[str, str],
     ) -> None:
-        super().__init__(connection, context, _WIRE, frames, native_ping=False, header_user=header_user)
+        super().__init__(
+            connection, context, _WIRE, frames, native_ping=False, header_user=header_user, headers=headers
+        )
         self._heartbeat = heartbeat
         self._timers: TimerWheel = context.node.timers
         self.slot: int | None = None

@@ -1,4 +1,4 @@
-"""Settings of hooks that ask a backend, which Centrifugo calls proxies (server API §1.6, §4.1)."""
+"""Settings of hooks that ask a backend, which Centrifugo calls proxies (server-side §1.6, §4.1)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,17 @@ from typing import final
 
 import attrs
 
-from broker.sessions.options import DisconnectOptions
 from broker.tls import TlsOptions
 from broker.values import Duration, Secret
+
+
+@final
+@attrs.frozen(kw_only=True)
+class DisconnectOptions:
+    """A disconnect as configuration writes it."""
+
+    code: int = 0
+    reason: str = ""
 
 
 @final
@@ -39,12 +47,14 @@ class HttpProxyOptions:
     tls: TlsOptions = TlsOptions()
     static_headers: dict[str, Secret] = attrs.Factory(dict)
     status_to_code_transforms: tuple[StatusTransform, ...] = ()
+    max_connections: int = 512
+    """Our own option: questions under way at a time; the next ones wait, within their timeout."""
 
 
 @final
 @attrs.frozen(kw_only=True)
 class GrpcProxyOptions:
-    """`grpc.*` of a proxy."""
+    """`grpc.*` of a proxy: known, so that it can be refused. gRPC backends are not in this version."""
 
     tls: TlsOptions = TlsOptions()
     credentials_key: str = ""

@@ -1,0 +1,50 @@
+"""Hooks: what is asked of the application's backend, and what carries the questions. Centrifugo calls them proxies."""
+
+from broker.hooks.backends import DEFAULT, NO_BACKENDS, Backends, Proxies, http_backends
+from broker.hooks.events import (
+    CacheEmptyEvent,
+    CacheEmptyResult,
+    ClientEvent,
+    ConnectEvent,
+    ConnectResult,
+    PublishEvent,
+    PublishResult,
+    RefreshEvent,
+    RefreshResult,
+    RpcEvent,
+    RpcResult,
+    SubRefreshEvent,
+    SubRefreshResult,
+    SubscribeEvent,
+    SubscribeOptions,
+    SubscribeResult,
+)
+from broker.hooks.hook import Hook, HookDisconnect, HookError, HookFailed
+
+__all__ = [
+    "DEFAULT",
+    "NO_BACKENDS",
+    "Backends",
+    "CacheEmptyEvent",
+    "CacheEmptyResult",
+    "ClientEvent",
+    "ConnectEvent",
+    "ConnectResult",
+    "Hook",
+    "HookDisconnect",
+    "HookError",
+    "HookFailed",
+    "Proxies",
+    "PublishEvent",
+    "PublishResult",
+    "RefreshEvent",
+    "RefreshResult",
+    "RpcEvent",
+    "RpcResult",
+    "SubRefreshEvent",
+    "SubRefreshResult",
+    "SubscribeEvent",
+    "SubscribeOptions",
+    "SubscribeResult",
+    "http_backends",
+]

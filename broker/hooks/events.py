@@ -1,0 +1,245 @@
+"""What a backend is asked, and what it can answer: one description of each event, whatever carries it.
+
+Events have the names and fields of Centrifugo's proxies. Payloads (`data`, `info`, `meta`) are bytes: in an event they
+are what the client or the token sent; in a result anything else than bytes is encoded as JSON. Times are Unix seconds,
+0 for never. Facts: server-side §4.3 (https://centrifugal.dev/docs/server/proxy).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, final
+
+import attrs
+import msgspec
+
+from broker.channels import Override
+
+__all__ = [
+    "CacheEmptyEvent",
+    "CacheEmptyResult",
+    "ClientEvent",
+    "ConnectEvent",
+    "ConnectResult",
+    "PublishEvent",
+    "PublishResult",
+    "RefreshEvent",
+    "RefreshResult",
+    "RpcEvent",
+    "RpcResult",
+    "SubRefreshEvent",
+    "SubRefreshResult",
+    "SubscribeEvent",
+    "SubscribeOptions",
+    "SubscribeResult",
+]
+
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+def _payload(value: object) -> bytes:
+    """Bytes are what they are, None is nothing, and everything else becomes JSON."""
+    if isinstance(value, bytes):
+        return value
+    return b"" if value is None else msgspec.json.encode(value)
+
+
+def _optional_payload(value: object) -> bytes | None:
+    return None if value is None else _payload(value)
+
+
+# ---- what is asked ------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class ClientEvent:
+    """Something a client wants.
+
+    Attributes:
+        client: the id of the connection.
+        transport: `websocket`, `sse`, `http_stream`, …
+        protocol: `json` or `protobuf`.
+        user: "" for an anonymous one, and before connect has been answered.
+        meta: what the token or the connect hook said that only backends may see; JSON, or nothing.
+        headers: of the client's HTTP request, those that a hook named in `http_headers`; names in lower case.
+        emulated_headers: those that the client wrote into its connect command, as named in `emulated_headers`. The
+            client's own words: nothing about them can be trusted.
+    """
+
+    client: str
+    transport: str
+    protocol: str
+    user: str = ""
+    meta: bytes = b""
+    headers: Mapping[str, str] = _NONE
+    emulated_headers: Mapping[str, str] = _NONE
+
+
+@attrs.frozen(kw_only=True)
+class _DataEvent(ClientEvent):
+    data: bytes = b""
+
+    def json(self) -> Any:
+        """`data` as JSON; None for no data.
+
+        Raises:
+            ValueError: it is not JSON.
+        """
+        return msgspec.json.decode(self.data) if self.data else None
+
+
+@final
+@attrs.frozen(kw_only=True)
+class ConnectEvent(_DataEvent):
+    """A client without a token connects. `channels` are those that it asks to be subscribed to."""
+
+    name: str = ""
+    version: str = ""
+    channels: Sequence[str] = ()
+
+
+@final
+@attrs.frozen(kw_only=True)
+class RefreshEvent(ClientEvent):
+    """A connection is about to expire."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class SubscribeEvent(_DataEvent):
+    """A client wants to subscribe, without a token."""
+
+    channel: str
+
+
+@final
+@attrs.frozen(kw_only=True)
+class PublishEvent(_DataEvent):
+    """A client wants to publish."""
+
+    channel: str
+
+
+@final
+@attrs.frozen(kw_only=True)
+class SubRefreshEvent(ClientEvent):
+    """A subscription is about to expire."""
+
+    channel: str
+
+
+@final
+@attrs.frozen(kw_only=True)
+class RpcEvent(_DataEvent):
+    """A client calls a method of the backend."""
+
+    method: str
+
+
+@final
+@attrs.frozen(kw_only=True)
+class CacheEmptyEvent:
+    """A client wants the latest publication of a channel, and there is none."""
+
+    channel: str
+
+
+# ---- what is answered ---------------------------------------------------------------------------------------------
+
+
+@final
+@attrs.frozen(kw_only=True)
+class SubscribeOptions:
+    """One server-side subscription of a connect result. `override` replaces options of the namespace."""
+
+    info: bytes = attrs.field(default=b"", converter=_payload)
+    data: bytes = attrs.field(default=b"", converter=_payload)
+    override: Override = attrs.field(factory=Override)
+    cache_recover: bool = False
+    """The latest publication comes with the subscription, where the namespace recovers from a cache."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class ConnectResult:
+    """The client may connect, as `user`.
+
+    Attributes:
+        expire_at: when the connection has to be refreshed.
+        info: what other clients see of it.
+        data: what the client gets with the answer.
+        channels: subscribes it to these, with the options of their namespaces.
+        subs: the same with options; wins over `channels`.
+        meta: what only backends see, in every later event of the connection.
+    """
+
+    user: str = ""
+    expire_at: int = 0
+    info: bytes = attrs.field(default=b"", converter=_payload)
+    data: bytes = attrs.field(default=b"", converter=_payload)
+    channels: Sequence[str] = ()
+    subs: Mapping[str, SubscribeOptions] = attrs.field(factory=dict)
+    meta: bytes = attrs.field(default=b"", converter=_payload)
+
+
+@final
+@attrs.frozen(kw_only=True)
+class RefreshResult:
+    """The connection lives on until `expire_at`, or has `expired`. None leaves `info` and `meta` as they are."""
+
+    expired: bool = False
+    expire_at: int = 0
+    info: bytes | None = attrs.field(default=None, converter=_optional_payload)
+    meta: bytes | None = attrs.field(default=None, converter=_optional_payload)
+
+
+@final
+@attrs.frozen(kw_only=True)
+class SubscribeResult:
+    """The client may subscribe. `info` is what others see of it in the channel, `data` comes with the answer."""
+
+    expire_at: int = 0
+    info: bytes = attrs.field(default=b"", converter=_payload)
+    data: bytes = attrs.field(default=b"", converter=_payload)
+    override: Override = attrs.field(factory=Override)
+
+
+@final
+@attrs.frozen(kw_only=True)
+class PublishResult:
+    """The client may publish; `data`, if there is any, goes out instead of the client's."""
+
+    data: bytes | None = attrs.field(default=None, converter=_optional_payload)
+    skip_history: bool = False
+    tags: Mapping[str, str] | None = None
+    idempotency_key: str = ""
+    delta: bool = False
+    version: int = 0
+    version_epoch: str = ""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class SubRefreshResult:
+    """The subscription lives on until `expire_at`, or has `expired`."""
+
+    expired: bool = False
+    expire_at: int = 0
+    info: bytes = attrs.field(default=b"", converter=_payload)
+
+
+@final
+@attrs.frozen(kw_only=True)
+class RpcResult:
+    """What the method gives."""
+
+    data: bytes = attrs.field(default=b"", converter=_payload)
+
+
+@final
+@attrs.frozen(kw_only=True)
+class CacheEmptyResult:
+    """`populated`: something was published meanwhile, so it is worth another look."""
+
+    populated: bool = False
