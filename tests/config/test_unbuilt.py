@@ -90,13 +90,11 @@ def test_items_of_lists_are_named(scene: Scene) -> None:
     problems = scene.problems(
         {
             "channel": {"namespaces": [{"name": "fine"}, {"name": "poll", "subscription_type": "shared_poll"}]},
-            "rpc": {"namespaces": [{"name": "math", "proxy_enabled": True}]},
             "consumers": [{"name": "queue", "type": "kafka", "enabled": True}, {"name": "off", "type": "kafka"}],
         }
     )
     assert problems == [
         "channel.namespaces[poll].subscription_type: shared poll subscriptions are not in this version",
-        "rpc.namespaces[math].proxy_enabled: the RPC proxy is not in this version",
         "consumers[queue].enabled: consuming from queues is not in this version",
     ]
 
