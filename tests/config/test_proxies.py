@@ -51,7 +51,7 @@ def test_a_name_must_exist_where_it_is_used(scene: Scene) -> None:
     used = {"name": "chat", "subscribe_proxy_enabled": True, "subscribe_proxy_name": "gate"}
     off = {"name": "off", "subscribe_proxy_name": "gate"}
     assert scene.problems({"channel": {"namespaces": [used, off]}}) == [
-        "channel.namespaces[chat].subscribe_proxy_name: no such proxy: gate"
+        'channel.namespaces[chat].subscribe_proxy_name: no such proxy: "gate"'
     ]
     scene.load({"channel": {"namespaces": [used]}, "proxies": [{"name": "gate", **GOOD}]})
 
