@@ -34,7 +34,7 @@ from broker.config import Config, ConfigError
 from broker.engines import open_memory_engine
 from broker.hooks import Proxies, http_backends
 from broker.http1 import Request, response
-from broker.hub import Broker, Node, Presence, open_node
+from broker.hub import Broker, Controller, Node, Presence, open_node
 from broker.observe import Counters, Metrics, Read, set_up_logs
 from broker.sessions import Context, Rules
 from broker.supervisor import Stopped, deadline_for_leaving, open_signals
@@ -72,13 +72,16 @@ Clock = Callable[[], float]
 
 
 class Engine(Protocol):
-    """What an engine room opens: the two ports of the hub, made real."""
+    """What an engine room opens: the ports of the hub, made real."""
 
     @property
     def broker(self) -> Broker: ...
 
     @property
     def presence(self) -> Presence: ...
+
+    @property
+    def controller(self) -> Controller: ...
 
 
 OpenEngine = Callable[[random.Random], AbstractAsyncContextManager[Engine]]
@@ -170,7 +173,7 @@ async def open_server(
     name = config.node.name or f"{platform.node()}_{external[1]}"
     async with (
         engine(rng) as opened,
-        open_node(name, opened.broker, opened.presence) as node,
+        open_node(name, opened.broker, opened.presence, opened.controller, version=PROTOCOL_VERSION) as node,
     ):
         try:
             rules = make_rules(config, node.counters, wall_clock)
@@ -277,9 +280,9 @@ def _render(metrics: Metrics) -> Callable[[Request], Awaitable[bytes]]:
 
 
 def _read(node: Node) -> Read:
-    info = node.info()[0]
+    info = node.describe()
     return Read(
-        nodes=len(node.info()),
+        nodes=len(node.cluster.nodes()),
         clients=info.num_clients,
         users=info.num_users,
         subscriptions=info.num_subs,

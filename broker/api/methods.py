@@ -23,6 +23,7 @@ from broker.hub import (
     DisconnectUser,
     EngineUnavailable,
     HistoryQuery,
+    NodeMetrics,
     RefreshUser,
     SubscribeUser,
     Target,
@@ -238,25 +239,25 @@ class Api:
                 {
                     "uid": node.uid,
                     "name": node.name,
-                    "version": self._context.version,
+                    "version": node.version,
                     "num_clients": node.num_clients,
                     "num_users": node.num_users,
                     "num_channels": node.num_channels,
                     "uptime": node.uptime,
                     "num_subs": node.num_subs,
+                    **_node_metrics(node.metrics),
                 }
-                for node in self._node.info()
+                for node in self._node.cluster.nodes()
             ]
         }
 
     async def channels(self, request: m.ChannelsRequest) -> Result:
-        channels = self._node.channels()
-        if request.pattern:
-            try:
-                matches = compile_glob(request.pattern).fullmatch
-            except ValueError:
-                raise ApiError(*BAD_REQUEST) from None
-            channels = {name: count for name, count in channels.items() if matches(name)}
+        pattern = request.pattern or ""
+        try:
+            compile_glob(pattern)
+        except ValueError:
+            raise ApiError(*BAD_REQUEST) from None
+        channels = await self._node.channels(pattern)
         return {"channels": {name: {"num_clients": count} for name, count in channels.items()}}
 
     async def rpc(self, request: m.RpcRequest) -> Result:
@@ -285,6 +286,12 @@ class Api:
         if not resolved.keeps_history:
             raise ApiError(*NOT_AVAILABLE)
         return resolved
+
+
+def _node_metrics(metrics: NodeMetrics | None) -> Result:
+    if metrics is None:
+        return {}
+    return {"metrics": {"interval": metrics.interval, "items": dict(metrics.items)}}
 
 
 def error_body(error: ApiError) -> Result:

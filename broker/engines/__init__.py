@@ -1,5 +1,5 @@
 """Engines: the hub's ports made real. Each passes `tests/contracts`."""
 
-from broker.engines.memory import MemoryBroker, MemoryEngine, MemoryPresence, open_memory_engine
+from broker.engines.memory import MemoryBroker, MemoryController, MemoryEngine, MemoryPresence, open_memory_engine
 
-__all__ = ["MemoryBroker", "MemoryEngine", "MemoryPresence", "open_memory_engine"]
+__all__ = ["MemoryBroker", "MemoryController", "MemoryEngine", "MemoryPresence", "open_memory_engine"]

@@ -31,7 +31,7 @@ from broker.hub import (
 )
 from broker.protocol import ClientInfo, Publication, StreamPosition
 
-__all__ = ["MemoryBroker", "MemoryEngine", "MemoryPresence", "open_memory_engine"]
+__all__ = ["MemoryBroker", "MemoryController", "MemoryEngine", "MemoryPresence", "open_memory_engine"]
 
 IDEMPOTENCY_TTL = 300.0
 _JANITOR_INTERVAL = 1.0
@@ -270,12 +270,24 @@ class MemoryPresence:
 
 
 @final
+class MemoryController:
+    """Messages between nodes, of which there is one: nobody else is there to be told anything."""
+
+    def attach(self, node: str, received: Callable[[bytes], None]) -> None:
+        """Nothing will come."""
+
+    async def publish_control(self, data: bytes, node: str = "") -> None:
+        """Told to everybody else."""
+
+
+@final
 @attrs.frozen
 class MemoryEngine:
-    """Both halves of the engine."""
+    """All parts of the engine."""
 
     broker: MemoryBroker
     presence: MemoryPresence
+    controller: MemoryController
 
 
 @asynccontextmanager
@@ -294,6 +306,6 @@ async def open_memory_engine(rng: random.Random | None = None) -> AsyncIterator[
 
         nursery.start_soon(janitor, name="memory engine janitor")
         try:
-            yield MemoryEngine(broker, MemoryPresence())
+            yield MemoryEngine(broker, MemoryPresence(), MemoryController())
         finally:
             nursery.cancel_scope.cancel()

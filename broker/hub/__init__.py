@@ -1,13 +1,24 @@
 """The hall: channels, fan-out, outboxes, and the contracts of what plugs into them."""
 
 from broker.hub.channel import Channel
-from broker.hub.control import ControlCommand, DisconnectUser, RefreshUser, SubscribeUser, Target, UnsubscribeUser
-from broker.hub.node import Node, NodeInfo, open_node
+from broker.hub.cluster import Cluster, Handler, Reply, Survey
+from broker.hub.control import (
+    ControlCommand,
+    DisconnectUser,
+    NodeInfo,
+    NodeMetrics,
+    RefreshUser,
+    SubscribeUser,
+    Target,
+    UnsubscribeUser,
+)
+from broker.hub.node import Node, open_node
 from broker.hub.outbox import Outbox, OutboxOwner, Sink, TrySend
 from broker.hub.ports import (
     NO_HISTORY,
     PLAIN_PUBLISH,
     Broker,
+    Controller,
     Deliver,
     EngineUnavailable,
     HistoryOptions,
@@ -30,17 +41,21 @@ __all__ = [
     "PLAIN_PUBLISH",
     "Broker",
     "Channel",
+    "Cluster",
     "ControlCommand",
+    "Controller",
     "Deliver",
     "DeltaMode",
     "DisconnectUser",
     "EngineUnavailable",
     "GroupKey",
+    "Handler",
     "HistoryOptions",
     "HistoryPage",
     "HistoryQuery",
     "Node",
     "NodeInfo",
+    "NodeMetrics",
     "Outbox",
     "OutboxOwner",
     "Presence",
@@ -49,10 +64,12 @@ __all__ = [
     "PublishResult",
     "RefreshUser",
     "Registry",
+    "Reply",
     "Sink",
     "SubscribeUser",
     "Subscriber",
     "Subscription",
+    "Survey",
     "Target",
     "Timed",
     "TimerWheel",

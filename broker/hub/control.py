@@ -1,17 +1,33 @@
-"""What the server does to connections of a user from outside: the commands, as they travel between nodes.
+"""What nodes tell each other, as it travels between them.
 
-`Node.control` carries them out. A command names a user and may narrow it to one client or session.
+Commands are what the server does to connections of a user from outside: `Node.control` carries them out everywhere.
+A command names a user and may narrow it to one client or session. The rest is about the nodes themselves: who is
+there (`NodeInfo`, `Leaving`), and questions to all of them (`Question`, `Answer`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import final
 
 import attrs
 
 from broker.protocol import StreamPosition, codes
 
-__all__ = ["ControlCommand", "DisconnectUser", "RefreshUser", "SubscribeUser", "Target", "UnsubscribeUser"]
+__all__ = [
+    "Answer",
+    "ControlCommand",
+    "ControlMessage",
+    "DisconnectUser",
+    "Leaving",
+    "NodeInfo",
+    "NodeMetrics",
+    "Question",
+    "RefreshUser",
+    "SubscribeUser",
+    "Target",
+    "UnsubscribeUser",
+]
 
 
 @final
@@ -74,3 +90,57 @@ class RefreshUser:
 
 
 ControlCommand = SubscribeUser | UnsubscribeUser | DisconnectUser | RefreshUser
+
+
+@final
+@attrs.frozen
+class NodeMetrics:
+    """What a node measured in an `interval` (seconds): counters as they grew, gauges as they are."""
+
+    interval: float
+    items: Mapping[str, float]
+
+
+@final
+@attrs.frozen
+class NodeInfo:
+    """What a node tells of itself; `uptime` in seconds. Metrics come once an interval."""
+
+    uid: str
+    name: str
+    version: str
+    num_clients: int
+    num_users: int
+    num_subs: int
+    num_channels: int
+    uptime: int
+    metrics: NodeMetrics | None = None
+
+
+@final
+@attrs.frozen
+class Leaving:
+    """The sender is about to end."""
+
+
+@final
+@attrs.frozen
+class Question:
+    """Asked of every node, or of one: `op` names who answers, `id` tells the sender's questions apart."""
+
+    id: int
+    op: str
+    data: bytes = b""
+
+
+@final
+@attrs.frozen
+class Answer:
+    """The answer to a question of the node it goes to; a `code` other than 0 says why there is none."""
+
+    id: int
+    code: int = 0
+    data: bytes = b""
+
+
+ControlMessage = ControlCommand | NodeInfo | Leaving | Question | Answer

@@ -7,15 +7,17 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, final
 
-import attrs
 import trio
 
 from broker.eager import begin, go_on, own_task
 from broker.hub.channel import Channel
-from broker.hub.control import ControlCommand, DisconnectUser
+from broker.hub.channel_survey import answer_channels, survey_channels
+from broker.hub.cluster import Cluster
+from broker.hub.control import ControlCommand, DisconnectUser, NodeInfo, NodeMetrics
 from broker.hub.ports import (
     PLAIN_PUBLISH,
     Broker,
+    Controller,
     EngineUnavailable,
     HistoryPage,
     HistoryQuery,
@@ -30,33 +32,31 @@ from broker.hub.timers import TimerWheel
 from broker.observe import Counters
 from broker.protocol import ClientInfo, Publication
 
-__all__ = ["Node", "NodeInfo", "open_node"]
+__all__ = ["Node", "open_node"]
 
 _LINGER = 1.0
 """Seconds that a channel without subscribers stays subscribed at the engine: clients come back at once."""
 
-
-@final
-@attrs.frozen
-class NodeInfo:
-    """What a node tells of itself; `uptime` in seconds."""
-
-    uid: str
-    name: str
-    num_clients: int
-    num_users: int
-    num_subs: int
-    num_channels: int
-    uptime: int
+_GOODBYE_SECONDS = 1.0
+"""For telling the other nodes that this one ends."""
 
 
 @final
 class Node:
     """One server process of the cluster: opened by `open_node`, alive as long as its block."""
 
-    def __init__(self, name: str, broker: Broker, presence: Presence, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        name: str,
+        version: str,
+        broker: Broker,
+        presence: Presence,
+        controller: Controller,
+        nursery: trio.Nursery,
+    ) -> None:
         self.uid = str(uuid.uuid4())
         self.name = name
+        self.version = version
         self.registry = Registry()
         self.timers = TimerWheel()
         self.counters = Counters()
@@ -67,7 +67,17 @@ class Node:
         self._started = trio.current_time()
         self._idle: dict[str, float] = {}
         self._clock = trio.current_time
+        self.metrics: Callable[[], NodeMetrics | None] = _not_measured
         broker.attach(_Delivery(self.registry, self.counters))
+        self.cluster = Cluster(
+            self.uid,
+            controller,
+            describe=self.describe,
+            carry_out=self._carry_out,
+            counters=self.counters,
+            nursery=nursery,
+        )
+        answer_channels(self.cluster, self._local_channels)
 
     # ---- publications and what is kept of them --------------------------------------------------------------------
 
@@ -211,38 +221,56 @@ class Node:
     # ---- connections ----------------------------------------------------------------------------------------------
 
     async def control(self, command: ControlCommand) -> None:
-        """Carry `command` out on every connection it concerns, on every node."""
-        self.counters.sent["control"] += 1
+        """Carry `command` out on every connection it concerns, on every node.
+
+        Raises:
+            EngineUnavailable: the other nodes could not be told; nothing was done here either.
+        """
+        await self.cluster.tell(command)
+        self._carry_out(command)
+
+    def _carry_out(self, command: ControlCommand) -> None:
         target = command.target
         spare = command.spare if isinstance(command, DisconnectUser) else frozenset()
         for client in self.registry.select(target.user, target.client, target.session):
             if client.client_id not in spare:
                 client.control(command)
 
-    def info(self) -> list[NodeInfo]:
-        """All nodes of the cluster."""
+    def describe(self) -> NodeInfo:
+        """This node, as it is now."""
         registry = self.registry
         channels = list(registry.live_channels())
-        return [
-            NodeInfo(
-                uid=self.uid,
-                name=self.name,
-                num_clients=len(registry.clients),
-                num_users=len(registry.users),
-                num_subs=sum(channel.subscriptions for channel in channels),
-                num_channels=len(channels),
-                uptime=int(self._clock() - self._started),
-            )
-        ]
+        return NodeInfo(
+            uid=self.uid,
+            name=self.name,
+            version=self.version,
+            num_clients=len(registry.clients),
+            num_users=len(registry.users),
+            num_subs=sum(channel.subscriptions for channel in channels),
+            num_channels=len(channels),
+            uptime=int(self._clock() - self._started),
+            metrics=self.metrics(),
+        )
 
     @property
     def deliveries(self) -> int:
         """Pushes of channels handed to connections since the start."""
         return self.counters.deliveries + sum(channel.deliveries for channel in self.registry.channels.values())
 
-    def channels(self) -> dict[str, int]:
-        """Channels that have subscribers on any node, with how many."""
+    async def channels(self, pattern: str = "") -> dict[str, int]:
+        """Channels that match the glob `pattern` (empty: all) and have subscribers on any node, with how many.
+
+        Raises:
+            EngineUnavailable: a node did not answer.
+        """
+        return await survey_channels(self.cluster, pattern)
+
+    def _local_channels(self) -> dict[str, int]:
         return {channel.name: channel.subscriptions for channel in self.registry.live_channels()}
+
+
+def _not_measured() -> NodeMetrics | None:
+    return None
 
 
 @final
@@ -275,13 +303,18 @@ class _Delivery:
 
 
 @asynccontextmanager
-async def open_node(name: str, broker: Broker, presence: Presence) -> AsyncIterator[Node]:
-    """The hub stage: its nursery owns the channel registry, the pumps, the timer wheel and the janitor."""
+async def open_node(
+    name: str, broker: Broker, presence: Presence, controller: Controller, *, version: str = ""
+) -> AsyncIterator[Node]:
+    """The hub stage: its nursery owns the registry, the pumps, the timer wheel and what nodes tell each other."""
     async with trio.open_nursery() as nursery:
-        node = Node(name, broker, presence, nursery)
+        node = Node(name, version, broker, presence, controller, nursery)
         nursery.start_soon(node.timers.run, name="timers")
         nursery.start_soon(node._janitor, name="hub janitor")
+        nursery.start_soon(node.cluster.run, name="cluster")
         try:
             yield node
         finally:
+            with trio.move_on_after(_GOODBYE_SECONDS, shield=True):
+                await node.cluster.leave()
             nursery.cancel_scope.cancel()

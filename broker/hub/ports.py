@@ -1,13 +1,14 @@
 """The contracts between the hub and what it is plugged into: engines below, subscribers above.
 
-An engine keeps what outlives a connection: history with its positions, and presence. The hub knows engines only
-through `Broker` and `Presence`, and hands them a `Deliver` at start. Every engine passes `tests/contracts`.
+An engine keeps what outlives a connection: history with its positions, and presence; and it carries messages between
+nodes. The hub knows engines only through `Broker`, `Presence` and `Controller`, and hands them a `Deliver` at start.
+Every engine passes `tests/contracts`.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, final, runtime_checkable
 
 import attrs
@@ -19,6 +20,7 @@ from broker.protocol.wire import Wire
 
 __all__ = [
     "Broker",
+    "Controller",
     "Deliver",
     "EngineUnavailable",
     "HistoryOptions",
@@ -190,6 +192,23 @@ class Presence(Protocol):
     async def clients(self, channel: str) -> dict[str, ClientInfo]: ...
 
     async def stats(self, channel: str) -> PresenceStats: ...
+
+
+class Controller(Protocol):
+    """Messages between the nodes of a cluster. They may be lost, repeated and reordered; the hub copes with it."""
+
+    def attach(self, node: str, received: Callable[[bytes], None]) -> None:
+        """Tell, once and before anything else, who this node is, and whom to call for what is meant for it.
+
+        `received` is synchronous and never raises. It may be called with what this node itself has sent.
+        """
+
+    async def publish_control(self, data: bytes, node: str = "") -> None:
+        """Send `data` to one node, or to all (empty). Whoever may wait says `await own_task()` first.
+
+        Raises:
+            EngineUnavailable: it was not sent.
+        """
 
 
 class Subscriber(Protocol):

@@ -52,6 +52,7 @@ class Counters:
     def __init__(self) -> None:
         self.sent: defaultdict[str, int] = defaultdict(int)  # by kind: publication, join, leave, control
         self.received: defaultdict[str, int] = defaultdict(int)
+        self.control_ignored: defaultdict[str, int] = defaultdict(int)  # messages of other nodes, by why
         self.actions: defaultdict[str, int] = defaultdict(int)
         self.suppressed: defaultdict[str, int] = defaultdict(int)  # by reason
         self.commands: defaultdict[str, Durations] = defaultdict(Durations)  # by client command

@@ -96,6 +96,12 @@ class _Collector(Collector):
         yield _gauge("insecure_flags", "Insecure options that are on.", (), {(): float(self._insecure_flags)})
         yield _by_type("node_messages_sent_count", "Messages sent by this node to the engine.", c.sent)
         yield _by_type("node_messages_received_count", "Messages received from the engine.", c.received)
+        yield _count(
+            "node_control_ignored_count",
+            "Messages of other nodes that were not carried out.",
+            ("reason",),
+            {(reason,): n for reason, n in c.control_ignored.items()},
+        )
         yield _count("node_action_count", "Actions.", ("action", *_NS), {(k, ""): v for k, v in c.actions.items()})
         yield _count("node_client_connection_limit", "Connections refused by a limit.", (), {(): c.connection_limit})
         yield _count(

@@ -46,7 +46,7 @@ async def open_hall() -> AsyncIterator[Hall]:
     gates = Gates()
     async with (
         slow_engine(gates)(random.Random(1)) as engine,
-        open_node("node", engine.broker, engine.presence) as node,
+        open_node("node", engine.broker, engine.presence, engine.controller) as node,
     ):
         yield Hall(node, engine, gates)
 
@@ -290,7 +290,7 @@ async def test_nobody_is_told_of_what_nobody_subscribed_to() -> None:
         listener = await hall.subscriber("a")
         await hall.node.publish("b", publication())
         assert listener.sent == []
-        assert hall.node.channels() == {"a": 1}
+        assert await hall.node.channels() == {"a": 1}
 
 
 # ---- connections -----------------------------------------------------------------------------------------------------
@@ -317,13 +317,16 @@ async def test_what_a_node_tells_of_itself() -> None:
         hall.node.registry.add(Listener("c1", user="alice"))
         hall.node.registry.add(Listener("c2", user="alice"))
         await trio.sleep(61.5)
-        (info,) = hall.node.info()
+        (info,) = hall.node.cluster.nodes()
         assert (info.num_clients, info.num_users, info.num_subs, info.num_channels) == (2, 1, 2, 1)
         assert info.uptime == 61
 
 
 async def test_a_slow_engine_without_gates_is_only_slow() -> None:
-    async with slow_engine(Turn())(random.Random(1)) as engine, open_node("n", engine.broker, engine.presence) as node:
+    async with (
+        slow_engine(Turn())(random.Random(1)) as engine,
+        open_node("n", engine.broker, engine.presence, engine.controller) as node,
+    ):
         listener = Listener().prepare(await node.open_channel("room")).go_live()
         await node.publish("room", publication())
         await node.add_presence("room", "c", ClientInfo("u", "c"))

@@ -20,7 +20,7 @@ import attrs
 import trio
 
 from broker.eager import own_task
-from broker.engines import MemoryBroker, MemoryPresence, open_memory_engine
+from broker.engines import MemoryBroker, MemoryController, MemoryPresence, open_memory_engine
 from broker.hub import Deliver, EngineUnavailable, HistoryPage, HistoryQuery, PresenceStats, PublishOptions
 from broker.hub import PublishResult as Result
 from broker.protocol import ClientInfo, Publication
@@ -130,10 +130,11 @@ class Gates:
 @final
 @attrs.frozen
 class SlowEngine:
-    """Both halves, and the `pace` of both."""
+    """All parts, and the `pace` of both."""
 
     broker: SlowBroker
     presence: SlowPresence
+    controller: MemoryController
 
 
 @final
@@ -309,7 +310,9 @@ def slow_engine(
         async with open_memory_engine(rng) as engine, trio.open_nursery() as nursery:
             if wire is not None:
                 nursery.start_soon(wire.run, name="wire of the engine")
-            yield SlowEngine(SlowBroker(engine.broker, pace, wire), SlowPresence(engine.presence, pace))
+            yield SlowEngine(
+                SlowBroker(engine.broker, pace, wire), SlowPresence(engine.presence, pace), engine.controller
+            )
             nursery.cancel_scope.cancel()
 
     return open_engine

@@ -1,1 +1,1 @@
-"""The Protobuf schema of the client protocol, and the code generated from it."""
+"""The Protobuf schemas of the client protocol and of control between nodes, and the code generated from them."""

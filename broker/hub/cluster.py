@@ -1,0 +1,297 @@
+"""The nodes of a cluster: who is there, what is told to all of them, and what is asked of them.
+
+Every node announces itself every 3 s and is forgotten after 7 s of silence, or at once when it says that it leaves; a
+newcomer is answered at once, so that it knows the others without waiting. The engine carries the messages and may
+lose, repeat and reorder them: commands and announcements mean the same when they come twice, and a question is
+answered once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import Final, final
+
+import attrs
+import structlog
+import trio
+
+from broker.eager import own_task
+from broker.hub.control import (
+    Answer,
+    ControlCommand,
+    ControlMessage,
+    Leaving,
+    NodeInfo,
+    Question,
+)
+from broker.hub.control_codec import NotUnderstood, decode, encode
+from broker.hub.ports import Controller, EngineUnavailable
+from broker.observe import Counters
+
+__all__ = ["Cluster", "Handler", "Reply", "Survey"]
+
+_log = structlog.get_logger("broker.hub")
+
+ANNOUNCE_EVERY: Final = 3.0
+FORGET_AFTER: Final = 7.0
+SURVEY_SECONDS: Final = 1.0
+_TICK: Final = 1.0
+_MOST_NODES: Final = 1000
+_MOST_ANSWERS_AT_ONCE: Final = 256
+_REMEMBERED_QUESTIONS: Final = 4096
+"""Bounds on what anybody who reaches the engine can make this node keep or do."""
+
+INTERNAL_ERROR: Final = 1
+NO_SUCH_OP: Final = 3
+
+
+@final
+@attrs.frozen
+class Reply:
+    """What a node says to a question; a `code` other than 0 says why it has no answer."""
+
+    code: int = 0
+    data: bytes = b""
+
+
+@final
+@attrs.frozen
+class Survey:
+    """The replies by node, and the nodes of which none came in time."""
+
+    replies: Mapping[str, Reply]
+    missing: frozenset[str]
+
+
+Handler = Callable[[bytes], Awaitable[Reply]]
+
+
+@final
+@attrs.define(eq=False)
+class _Asked:
+    """A question that is out: who has not answered yet, and what the others said."""
+
+    open: set[str]
+    replies: dict[str, Reply] = attrs.field(factory=dict)
+    done: trio.Event = attrs.field(factory=trio.Event)
+
+    def take(self, node: str, reply: Reply | None) -> None:
+        """`node` said something, or has gone."""
+        if node not in self.open:
+            return
+        self.open.discard(node)
+        if reply is not None:
+            self.replies[node] = reply
+        if not self.open:
+            self.done.set()
+
+
+@final
+@attrs.define
+class _Other:
+    info: NodeInfo
+    heard: float
+
+
+@final
+class Cluster:
+    """This node among the others. `handlers` answer questions, by `op`, also those of this node itself."""
+
+    def __init__(
+        self,
+        uid: str,
+        controller: Controller,
+        *,
+        describe: Callable[[], NodeInfo],
+        carry_out: Callable[[ControlCommand], None],
+        counters: Counters,
+        nursery: trio.Nursery,
+    ) -> None:
+        self.uid = uid
+        self.handlers: dict[str, Handler] = {}
+        self._controller = controller
+        self._describe = describe
+        self._carry_out = carry_out
+        self._counters = counters
+        self._nursery = nursery
+        self._others: dict[str, _Other] = {}
+        self._asked: dict[int, _Asked] = {}
+        self._last_question = 0
+        self._answering = 0
+        self._answered: dict[tuple[str, int], None] = {}
+        self._unheard = False
+        controller.attach(uid, self.received)
+
+    # ---- who is there ---------------------------------------------------------------------------------------------
+
+    def nodes(self) -> list[NodeInfo]:
+        """All nodes as they last described themselves, this one first."""
+        return [self._describe(), *(other.info for other in self._others.values())]
+
+    def knows(self, node: str) -> bool:
+        """Whether `node` is this one or one of the others."""
+        return node == self.uid or node in self._others
+
+    async def run(self) -> None:
+        """Announces this node and forgets those that are silent, until it is cancelled."""
+        next_time = trio.current_time()
+        while True:
+            if trio.current_time() >= next_time:
+                next_time = trio.current_time() + ANNOUNCE_EVERY
+                await self._announce()
+            await trio.sleep(_TICK)
+            self._forget_the_silent()
+
+    async def leave(self) -> None:
+        """Tell the others. The caller sets a deadline."""
+        with suppress(EngineUnavailable):
+            await self._send(Leaving())  # else they will notice by themselves
+
+    async def _announce(self, to: str = "") -> None:
+        try:
+            await self._send(self._describe(), to)
+        except EngineUnavailable as error:
+            if not self._unheard:
+                self._unheard = True
+                _log.warning("other nodes do not hear of this one", error=str(error))
+        else:
+            self._unheard = False
+
+    def _forget_the_silent(self) -> None:
+        before = trio.current_time() - FORGET_AFTER
+        for uid in [uid for uid, other in self._others.items() if other.heard < before]:
+            self._forget(uid)
+
+    def _forget(self, uid: str) -> None:
+        if self._others.pop(uid, None) is not None:
+            for asked in tuple(self._asked.values()):
+                asked.take(uid, None)
+
+    def _met(self, info: NodeInfo) -> None:
+        other = self._others.get(info.uid)
+        if other is None:
+            if len(self._others) >= _MOST_NODES:
+                self._counters.control_ignored["too many nodes"] += 1
+                return
+            self._others[info.uid] = _Other(info, trio.current_time())
+            self._nursery.start_soon(self._announce, info.uid)
+            return
+        other.heard = trio.current_time()
+        other.info = attrs.evolve(info, metrics=other.info.metrics) if info.metrics is None else info
+
+    # ---- what is told and asked -----------------------------------------------------------------------------------
+
+    async def tell(self, command: ControlCommand) -> None:
+        """Have every other node carry `command` out.
+
+        Raises:
+            EngineUnavailable: nobody was told.
+        """
+        await self._send(command)
+
+    async def survey(self, op: str, data: bytes = b"", *, seconds: float = SURVEY_SECONDS) -> Survey:
+        """Ask every node, this one included. What has not come within `seconds` is missing.
+
+        Raises:
+            EngineUnavailable: nobody was asked.
+        """
+        others = frozenset(self._others)
+        replies = {self.uid: await self._reply(op, data)}
+        if others:
+            replies |= await self._ask(op, data, others, "", seconds)
+        return Survey(replies, frozenset(others - replies.keys()))
+
+    async def ask(self, node: str, op: str, data: bytes = b"", *, seconds: float = SURVEY_SECONDS) -> Reply | None:
+        """Ask one node; None if it does not answer in time, or is not known.
+
+        Raises:
+            EngineUnavailable: it was not asked.
+        """
+        if node == self.uid:
+            return await self._reply(op, data)
+        if node not in self._others:
+            return None
+        return (await self._ask(op, data, (node,), node, seconds)).get(node)
+
+    async def _ask(self, op: str, data: bytes, nodes: Iterable[str], to: str, seconds: float) -> dict[str, Reply]:
+        await own_task()
+        self._counters.actions["survey"] += 1
+        self._last_question += 1
+        id = self._last_question
+        asked = self._asked[id] = _Asked(set(nodes))
+        try:
+            with trio.move_on_after(seconds):
+                await self._send(Question(id, op, data), to)
+                await asked.done.wait()
+        finally:
+            del self._asked[id]
+        return asked.replies
+
+    async def _send(self, message: ControlMessage, to: str = "") -> None:
+        await self._controller.publish_control(encode(self.uid, message), to)
+        self._counters.sent["control"] += 1
+
+    # ---- what comes -----------------------------------------------------------------------------------------------
+
+    def received(self, data: bytes) -> None:
+        """The engine calls this for every control message. Synchronous; whatever the bytes are, it does not raise."""
+        self._counters.received["control"] += 1
+        try:
+            sender, message = decode(data)
+        except NotUnderstood as error:
+            self._counters.control_ignored[error.why] += 1
+            return
+        if sender == self.uid:
+            return
+        match message:
+            case NodeInfo(uid=uid):
+                if uid == sender:
+                    self._met(message)
+                else:
+                    self._counters.control_ignored["garbage"] += 1
+            case Leaving():
+                self._forget(sender)
+            case Question():
+                self._begin_answer(sender, message)
+            case Answer(id, code, answer):
+                asked = self._asked.get(id)
+                if asked is not None:
+                    asked.take(sender, Reply(code, answer))
+            case _:
+                self._carry_out(message)
+
+    def _begin_answer(self, sender: str, question: Question) -> None:
+        key = (sender, question.id)
+        if key in self._answered:
+            self._counters.control_ignored["repeated"] += 1
+        elif self._answering >= _MOST_ANSWERS_AT_ONCE:
+            self._counters.control_ignored["too many questions"] += 1
+        else:
+            self._answered[key] = None
+            if len(self._answered) > _REMEMBERED_QUESTIONS:
+                del self._answered[next(iter(self._answered))]
+            self._answering += 1
+            self._nursery.start_soon(self._answer, sender, question, name="answer to a node")
+
+    async def _answer(self, sender: str, question: Question) -> None:
+        try:
+            with trio.move_on_after(SURVEY_SECONDS):
+                reply = await self._reply(question.op, question.data)
+                await self._send(Answer(question.id, reply.code, reply.data), sender)
+        except EngineUnavailable:
+            pass  # who asks waits no longer than it has to
+        finally:
+            self._answering -= 1
+
+    async def _reply(self, op: str, data: bytes) -> Reply:
+        handler = self.handlers.get(op)
+        if handler is None:
+            return Reply(NO_SUCH_OP)
+        try:
+            return await handler(data)
+        except EngineUnavailable:
+            return Reply(INTERNAL_ERROR)
+        except Exception:  # questions come from outside: one must not end the node
+            _log.exception("a question of a node could not be answered", op=op)
+            return Reply(INTERNAL_ERROR)
