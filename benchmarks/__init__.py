@@ -1,1 +1,1 @@
-"""Load shapes for any server that speaks Centrifugo's contract: `python -m benchmarks SHAPE` (docs/benchmarking.md)."""
+"""Servers side by side, started and pinned here, under the shapes of `broker.bench` (docs/benchmarking.md)."""

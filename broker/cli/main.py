@@ -31,6 +31,7 @@ SIGHUP reads the configuration again.
 _COMMANDS_HELP: Final = """\
 commands (each has its own --help):
   version         print the version
+  bench           load a server and measure it
   genconfig       write a small configuration file with fresh secrets
   checkconfig     check a configuration file
   defaultconfig   write every option with its default to a file
@@ -95,8 +96,15 @@ def _token_command(name: str) -> Callable[[Sequence[str]], int]:
     return command
 
 
+def _bench(argv: Sequence[str]) -> int:
+    from broker.cli.bench_command import bench
+
+    return bench(argv)
+
+
 _COMMANDS: Final[Mapping[str, Callable[[Sequence[str]], int]]] = {
     "version": _version,
+    "bench": _bench,
     **{name: _config_command(name) for name in ("genconfig", "checkconfig", "defaultconfig", "defaultenv")},
     **{name: _token_command(name) for name in ("gentoken", "gensubtoken", "checktoken", "checksubtoken")},
 }

@@ -7,16 +7,17 @@ import io
 import pytest
 from rich.console import Console
 
-from benchmarks import report
-from benchmarks.figures import Settings, latencies
-from benchmarks.rounds import Results
-from benchmarks.shapes import SHAPES
+from broker.bench import SHAPES, Histogram, Outcome, Results, Settings
+from broker.bench import report as reports
 
 
 @pytest.fixture
 def results() -> Results:
     figure = SHAPES["W9"].figure
-    rounds = {"a": [{figure: 100.0}, {figure: 300.0}, {figure: 120.0}], "b": [{figure: 40.0}, {"CPU %": 3.0}]}
+    rounds = {
+        "a": [Outcome({figure: value}, Histogram([0.001])) for value in (100.0, 300.0, 120.0)],
+        "b": [Outcome({figure: 40.0}), Outcome({"CPU %": 3.0})],
+    }
     return Results(SHAPES["W9"], Settings(in_flight=32), rounds)
 
 
@@ -24,38 +25,38 @@ def test_ratios_are_of_medians(results: Results) -> None:
     assert results.medians("a") == {results.shape.figure: 120.0}
     assert results.medians("b") == {results.shape.figure: 40.0, "CPU %": 3.0}
     assert results.ratio("a", "b") == 3.0
+    assert results.pairs("a", "b") == [2.5]
+    assert results.latency("a").total == 3
 
 
 def test_a_server_without_the_figure_has_no_ratio(results: Results) -> None:
-    results.rounds["b"] = [{"publishes/s": 1.0}]
+    results.rounds["b"] = [Outcome({"publishes/s": 1.0})]
     assert results.ratio("a", "b") is None
 
 
 def test_servers_of_which_no_round_went_well_have_no_row(results: Results) -> None:
     out = io.StringIO()
     results.rounds["b"] = []
-    report.show(results, Console(file=out, width=120))
+    reports.show(results, Console(file=out, width=160))
     assert "a / b" not in out.getvalue()
     results.rounds["a"] = []
-    report.show(results, Console(file=out, width=120))
+    reports.show(results, Console(file=out, width=160))
 
 
 def test_tables_name_every_server_and_ratio(results: Results) -> None:
     out = io.StringIO()
-    report.show(results, Console(file=out, width=120))
+    reports.show(results, Console(file=out, width=160))
     assert "publishes/CPU-s" in out.getvalue()
     assert "a / b: 3.00" in out.getvalue()
+    assert "round by round: 2.50" in out.getvalue()
 
 
 def test_json_has_all_that_was_measured(results: Results) -> None:
-    written = report.as_json(results, {"python": "3.11"})
+    written = reports.as_json(results, {"python": "3.11"})
     assert written["python"] == "3.11"
-    assert written["rounds"] == results.rounds
+    assert [Outcome.from_json(each).figures for each in written["rounds"]["b"]] == [
+        each.figures for each in results.rounds["b"]
+    ]
     assert written["ratios"] == {"a/b": 3.0}
     assert written["failures"] == {}
     assert written["settings"]["in_flight"] == 32
-
-
-def test_percentiles() -> None:
-    assert latencies([]) == {}
-    assert latencies([n / 1000 for n in range(101)]) == {"p50 ms": 50.0, "p99 ms": 99.0, "max ms": 100.0}

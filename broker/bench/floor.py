@@ -1,6 +1,6 @@
 """The floor of a fan-out: one thread that does nothing but send the same bytes to every socket, one send each.
 
-`python -m benchmarks.floor PORT` listens on 127.0.0.1 and plays the server of W3, W3p and W3s: whoever upgrades gets
+`python -m broker.bench.floor PORT` listens on 127.0.0.1 and plays the server of W3, W3p and W3s: whoever upgrades gets
 canned replies and is a subscriber, whoever posts has its data sent to all of them. Nothing is parsed that the load
 does not need, nothing is queued, nothing is joined.
 """

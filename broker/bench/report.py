@@ -13,7 +13,9 @@ import attrs
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.rounds import Results
+from broker.bench.rounds import Results
+
+__all__ = ["as_json", "machine", "show"]
 
 
 def machine() -> dict[str, Any]:
@@ -30,15 +32,16 @@ def show(results: Results, console: Console) -> None:
     medians = {name: results.medians(name) for name in names}
     titles = list(dict.fromkeys(title for figures in medians.values() for title in figures))
     figure = results.shape.figure
+    titles.sort(key=lambda title: title != figure)
     count = max(len(results.rounds[name]) for name in names)
     table = Table(title=f"{results.shape.name}: {results.shape.about} ({_settings(results)})", title_justify="left")
-    table.add_column("server")
+    table.add_column("server", no_wrap=True)
     for title in titles:
         table.add_column(title, justify="right", style="bold" if title == figure else None)
     if count > 1:
         table.add_column(f"range of {count}", justify="right")
     for name in names:
-        values = [figures[figure] for figures in results.rounds[name] if figure in figures]
+        values = results.values(name)
         cells = [_number(medians[name][title]) if title in medians[name] else "" for title in titles]
         if count > 1:
             cells.append(f"{_number(min(values))} – {_number(max(values))}" if values else "")
@@ -47,7 +50,9 @@ def show(results: Results, console: Console) -> None:
     for one, other in itertools.combinations(names, 2):
         if (ratio := results.ratio(one, other)) is not None:
             better = "" if results.shape.more_is_better else " (less is better)"
-            console.print(f"  {one} / {other}: [bold]{ratio:.2f}[/]{better}", highlight=False)
+            pairs = ", ".join(f"{pair:.2f}" for pair in results.pairs(one, other))
+            rounds = f"   round by round: {pairs}" if count > 1 else ""
+            console.print(f"  {one} / {other}: [bold]{ratio:.2f}[/]{better}{rounds}", highlight=False)
 
 
 def as_json(results: Results, about: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,7 +63,7 @@ def as_json(results: Results, about: Mapping[str, Any]) -> dict[str, Any]:
         "shape": results.shape.name,
         "settings": attrs.asdict(results.settings),
         "figure": results.shape.figure,
-        "rounds": results.rounds,
+        "rounds": {name: [outcome.as_json() for outcome in rounds] for name, rounds in results.rounds.items()},
         "failures": results.failures,
         "medians": {name: results.medians(name) for name in names},
         "ratios": {f"{one}/{other}": results.ratio(one, other) for one, other in itertools.combinations(names, 2)},
@@ -66,12 +71,15 @@ def as_json(results: Results, about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _settings(results: Results) -> str:
-    settings = results.settings
+    settings, defaults = results.settings, results.shape.defaults
     parts = [f"{settings.connections:,} connections"] if settings.connections else []
-    if results.shape.name.startswith(("W3", "W9", "W11")):
+    if results.shape.name.startswith(("W1", "W3", "W4", "W6", "W7", "W9")):
         parts.append(f"{settings.size} B")
     if results.shape.name.startswith(("W3s", "W9")):
         parts.append(f"{settings.in_flight} in flight")
+    parts += [f"namespace {settings.namespace}"] if settings.namespace else []
+    if settings.subscriptions != defaults.subscriptions:
+        parts.append(f"{settings.subscriptions} subscriptions each")
     return ", ".join(parts)
 
 

@@ -1,0 +1,118 @@
+"""Every load shape by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import final
+
+import attrs
+
+from broker.bench import w2_idle, w3_hot_channel, w9_api, w10_storm, w11_inbound
+from broker.bench.figures import Outcome, Settings
+from broker.bench.load import Load
+
+__all__ = ["SHAPES", "Shape"]
+
+
+@final
+@attrs.frozen
+class Shape:
+    """A load shape of docs/benchmarking.md."""
+
+    name: str
+    about: str
+    defaults: Settings
+    measure: Callable[[Load], Outcome]
+    figure: str
+    """The column that counts: servers are compared by it."""
+    more_is_better: bool = True
+    has_floor: bool = False
+    """Whether a loop of bare sends can play the server."""
+    simple: bool = True
+    """Whether it asks no more than to connect, subscribe, publish and call."""
+
+
+_HOT = Settings(connections=1000)
+_DELIVERIES = "deliveries/CPU-s"
+_MEMORY = "KiB/connection"
+_PUBLISHES = "publishes/CPU-s"
+
+_ALL = (
+    Shape(
+        "W2",
+        "idle connections, each with one subscription",
+        Settings(connections=5000, channels=0, seconds=0),
+        w2_idle.with_one_subscription,
+        _MEMORY,
+        more_is_better=False,
+    ),
+    Shape(
+        "W2n",
+        "idle connections without a subscription",
+        Settings(connections=5000, seconds=0),
+        w2_idle.with_none,
+        _MEMORY,
+        more_is_better=False,
+    ),
+    Shape(
+        "W3", "a hot channel, one publish at a time", _HOT, w3_hot_channel.in_turn_or_busy, _DELIVERIES, has_floor=True
+    ),
+    Shape(
+        "W3p",
+        "a hot channel, paced so that nothing can be joined",
+        Settings(connections=1000, seconds=5, rate=20_000),
+        w3_hot_channel.paced,
+        _DELIVERIES,
+        has_floor=True,
+    ),
+    Shape(
+        "W3s",
+        "a hot channel, publishes pile up",
+        Settings(connections=1000, in_flight=16),
+        w3_hot_channel.in_turn_or_busy,
+        _DELIVERIES,
+        has_floor=True,
+    ),
+    Shape(
+        "W9",
+        "publish over HTTP, one per request",
+        Settings(in_flight=32),
+        w9_api.publish,
+        _PUBLISHES,
+        has_floor=True,
+    ),
+    Shape("W9b", "publish over HTTP, 100 per batch", Settings(in_flight=32, batch=100), w9_api.publish, _PUBLISHES),
+    Shape(
+        "W9bc",
+        "broadcast over HTTP to 100 channels of one subscriber",
+        Settings(in_flight=32, channels=100),
+        w9_api.broadcast,
+        _PUBLISHES,
+        simple=False,
+    ),
+    Shape(
+        "W9d",
+        "publish over HTTP to 50 channels of one subscriber",
+        Settings(channels=50, in_flight=32),
+        w9_api.publish_to_delivery,
+        _PUBLISHES,
+    ),
+    Shape(
+        "W10",
+        "clients connect with a token and subscribe",
+        Settings(connections=4000, channels=0, jwt=True),
+        w10_storm.storm,
+        "connects/CPU-s",
+    ),
+    Shape(
+        "W10n",
+        "clients connect without a token and subscribe",
+        Settings(connections=4000, channels=0),
+        w10_storm.storm,
+        "connects/CPU-s",
+    ),
+    Shape("W11", "clients publish", Settings(connections=500), w11_inbound.publish, "commands/CPU-s"),
+    Shape("W11r", "clients call an RPC method", Settings(connections=500), w11_inbound.rpc, "commands/CPU-s"),
+)
+
+SHAPES = {shape.name: shape for shape in _ALL}

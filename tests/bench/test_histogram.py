@@ -1,0 +1,52 @@
+"""Percentiles are those of the values, to within a thousandth."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.bench.histogram import Histogram
+
+seconds = st.lists(st.floats(0, 3000), min_size=1, max_size=200)
+
+
+@given(seconds, st.sampled_from([0.0, 50.0, 90.0, 99.0, 100.0]))
+def test_percentiles(values: list[float], percent: float) -> None:
+    exact = sorted(values)[max(-(-len(values) * percent // 100) - 1, 0).__trunc__()]
+    assert Histogram(values).percentile(percent) == pytest.approx(exact, rel=1e-3, abs=1e-6)
+
+
+@given(seconds, seconds)
+def test_merging_is_recording_all(one: list[float], other: list[float]) -> None:
+    merged = Histogram(one)
+    merged.merge(Histogram(other))
+    assert merged.as_json() == Histogram(one + other).as_json()
+
+
+@given(seconds)
+def test_json_and_back(values: list[float]) -> None:
+    histogram = Histogram(values)
+    assert Histogram.from_json(histogram.as_json()).figures() == histogram.figures()
+
+
+def test_nothing_recorded() -> None:
+    assert Histogram().figures() == {}
+    assert Histogram().curve() == []
+    assert "Total count = 0" in Histogram().text()
+
+
+def test_the_text_that_plotters_read() -> None:
+    lines = Histogram([n / 1000 for n in range(1, 101)]).text().splitlines()
+    assert lines[0].split() == ["Value", "Percentile", "TotalCount", "1/(1-Percentile)"]
+    value, share, count, rest = lines[51].split()
+    assert float(value) == pytest.approx(50, rel=1e-3)
+    assert (float(share), int(count), float(rest)) == (0.5, 50, 2.0)
+    assert lines[-1] == "#[Max = 100.000, Total count = 100]"
+
+
+def test_a_curve_rises_to_the_highest_value() -> None:
+    curve = Histogram([n / 1000 for n in range(1, 1001)]).curve()
+    assert [value for _, value in curve] == sorted(value for _, value in curve)
+    assert curve[0][1] == 1.0
+    assert curve[-1][1] == pytest.approx(1000, rel=1e-2)
