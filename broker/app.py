@@ -15,11 +15,11 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol, final
+from typing import Any, Final, Protocol, final
 
 import attrs
 import structlog
@@ -30,7 +30,7 @@ from broker.admin import dev_page
 from broker.api import Api, HttpApi, ServerHandle
 from broker.auth import TokenVerifier
 from broker.channels import Channels
-from broker.config import Config, ConfigError
+from broker.config import Config, ConfigError, configure
 from broker.engines import open_memory_engine
 from broker.hooks import Proxies, http_backends
 from broker.http1 import Request, response
@@ -149,7 +149,7 @@ def make_rules(
 
 @asynccontextmanager
 async def open_server(
-    config: Config,
+    config: Config | Mapping[str, Any],
     *,
     wall_clock: Clock = time.time,  # noqa: TID251 (handed out from here)
     rng: random.Random | None = None,
@@ -159,15 +159,18 @@ async def open_server(
     """A whole server for as long as the block lives.
 
     Args:
-        config: a checked configuration.
+        config: a checked configuration, or what `config.json` would hold.
         wall_clock: Unix seconds, for tokens.
         rng: makes epochs and spreads timers; tests give a seeded one.
         engine: opens the engine; tests give one that waits.
         listen: whether to bind the configured addresses; without, peers come in by `server.doors.take_in_stream`.
 
     Raises:
+        ConfigError: with every bad key.
         StartError: a port is taken, a certificate cannot be read.
     """
+    if not isinstance(config, Config):
+        config = configure(config)
     rng = rng or random.SystemRandom()
     external, internal = _addresses(config)
     name = config.node.name or f"{platform.node()}_{external[1]}"

@@ -3,7 +3,7 @@
 from broker.config.dump import as_tree, as_variables, file_tree, written_as
 from broker.config.durations import format_duration
 from broker.config.errors import ConfigError
-from broker.config.load import Loaded, Sources, load, reloader
+from broker.config.load import Loaded, Sources, configure, load, reloader
 from broker.config.root import Config
 from broker.config.sections import ShutdownOptions
 
@@ -15,6 +15,7 @@ __all__ = [
     "Sources",
     "as_tree",
     "as_variables",
+    "configure",
     "file_tree",
     "format_duration",
     "load",

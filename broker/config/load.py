@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, final
+from typing import Any, Final, final
 
 import attrs
 
@@ -20,7 +21,7 @@ from broker.config.root import Config
 from broker.config.structure import structure
 from broker.config.validate import check, with_pem_texts
 
-__all__ = ["DEVELOPMENT", "Loaded", "Sources", "load", "reloader"]
+__all__ = ["DEVELOPMENT", "Loaded", "Sources", "configure", "load", "reloader"]
 
 DEVELOPMENT: Final[Mapping[str, Raw]] = {
     "http_server": {"address": "127.0.0.1"},
@@ -59,6 +60,8 @@ class Sources:
     """Where a configuration comes from. The same sources are read again for a reload, with the flags kept."""
 
     file: Path | None = Path("config.json")
+    options: Mapping[str, Raw] | None = None
+    """What a file would hold; given by programs, instead of one."""
     flags: Mapping[str, str] = attrs.field(factory=dict)
     """Texts by dotted path. A flag that was given counts even where it says zero."""
     environ: Mapping[str, str] = attrs.field(factory=lambda: os.environ)
@@ -97,7 +100,10 @@ def load(sources: Sources, *, validate: bool = True) -> Loaded:
         ConfigError: with every bad key. Keys with a wrong type come first; rules between keys are checked when all
             have their types.
     """
-    content = read_file(sources.file) if sources.file else None
+    if sources.options is not None:
+        content: dict[str, Raw] | None = copy.deepcopy(dict(sources.options))
+    else:
+        content = read_file(sources.file) if sources.file else None
     tree = content or {}
     file_keys = None if content is None else len(content)
     strangers = tuple(unknown_keys(tree, Config))
@@ -128,6 +134,20 @@ def load(sources: Sources, *, validate: bool = True) -> Loaded:
 def _line(path: str, problem: str, origins: Mapping[str, str]) -> str:
     origin = f" (from {origins[path]})" if path in origins else ""
     return f"{path}: {problem}{origin}"
+
+
+def configure(options: Mapping[str, Any], *, flags: Mapping[str, str] | None = None) -> Config:
+    """A configuration made by a program: `options` are what `config.json` would hold. The environment has no say, and
+    unknown keys are errors.
+
+    Raises:
+        ConfigError: with every bad key.
+    """
+    nowhere = Path(os.devnull)
+    loaded = load(Sources(file=None, options=options, flags=flags or {}, environ={}, dotenv=nowhere))
+    if loaded.unknown_keys:
+        raise ConfigError(f"{key}: unknown key" for key in loaded.unknown_keys)
+    return loaded.config
 
 
 def reloader(sources: Sources, first: Loaded) -> Callable[[], Config]:
