@@ -10,10 +10,11 @@ import queue
 import random
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any, Final, final
 
+import outcome
 import trio
 import trio.testing
 
@@ -88,8 +89,8 @@ class RunningServer(_Tokens):
 def running_server(options: Mapping[str, Any] | None = None) -> Iterator[RunningServer]:
     """A server with `options` (what `config.json` would hold) on a free port, for as long as the block lives."""
     config = _config(options or {}, **{"http_server.port": "0", "http_server.address": "127.0.0.1"})
-    started: queue.SimpleQueue[RunningServer | BaseException] = queue.SimpleQueue()
-    failed: list[BaseException] = []
+    started: queue.SimpleQueue[RunningServer | None] = queue.SimpleQueue()
+    ended: list[outcome.Outcome[None]] = []
     stop = trio.Event()
 
     async def serve() -> None:
@@ -98,26 +99,23 @@ def running_server(options: Mapping[str, Any] | None = None) -> Iterator[Running
             await stop.wait()
 
     def run() -> None:
-        try:
-            trio.run(serve)
-        except BaseException as error:
-            failed.append(error)
-            started.put(error)
+        ended.append(outcome.capture(trio.run, serve))
+        started.put(None)
 
     thread = threading.Thread(target=run, name="broker", daemon=True)  # noqa: TID251 (the test has a loop of its own, or none)
     thread.start()
     server = started.get(timeout=_START)
-    if isinstance(server, BaseException):
-        thread.join()
-        raise server
     try:
+        if server is None:
+            ended.pop().unwrap()
+            raise AssertionError("it ended before it began")
         yield server
     finally:
-        if thread.is_alive():
-            server._trio_token.run_sync_soon(stop.set)
+        if server is not None:
+            with suppress(trio.RunFinishedError):
+                server._trio_token.run_sync_soon(stop.set)
         thread.join()
-    if failed:
-        raise failed[0]
+    ended[0].unwrap()
 
 
 @final
