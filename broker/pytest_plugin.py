@@ -41,7 +41,7 @@ if trio_fixture is not None:
         from broker.testing import open_memory_server
 
         async with open_memory_server(broker_config) as server:
-            yield server
+            yield server  # noqa: ASYNC119 (pytest-trio ends it)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
