@@ -11,6 +11,7 @@ import os
 import platform
 import random
 import resource
+import signal
 import socket
 import ssl
 import sys
@@ -37,11 +38,12 @@ from broker.http1 import Request, response
 from broker.hub import Broker, Controller, Node, Presence, open_node
 from broker.observe import Counters, Metrics, Read, set_up_logs
 from broker.sessions import Context, Rules
-from broker.supervisor import Stopped, deadline_for_leaving, open_signals
+from broker.supervisor import STOP_SIGNALS, Stopped, deadline_for_leaving, open_signals
 from broker.tls import TlsOptions, listener_context
 from broker.transports import (
     Admission,
     Doors,
+    Drain,
     Listening,
     Origins,
     Route,
@@ -191,6 +193,7 @@ async def open_server(
             listening,
             outbox_limit=config.client.queue_max_size,
             write_timeout=config.websocket.write_timeout,
+            drain=Drain(config.shutdown.timeout - _time_to_end(config), config.shutdown.drain_window),
         ) as doors:
             for folder in sites[0].folders.values():
                 folder.begin = doors.begin
@@ -198,6 +201,11 @@ async def open_server(
                 yield Server(ServerHandle(api), node, doors, context, sites, [each.url for each in listening])
             finally:
                 context.rules.backends.close()
+
+
+def _time_to_end(config: Config) -> float:
+    """What is left of the time to leave when the last client has to be gone: for the hub and the engine."""
+    return min(1.0, config.shutdown.timeout / 4)
 
 
 # ---- what answers where -------------------------------------------------------------------------------------------
@@ -350,6 +358,8 @@ def serve(config: Config, *, reload: Callable[[], Config], warnings: Sequence[st
     for warning in warnings:
         _log.warning(warning)
     _raise_file_limit()
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # what holds again after the last word: nothing to end any more
     status = 0
     try:
         trio.run(_serve, config, reload)

@@ -10,11 +10,14 @@ from __future__ import annotations
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import final
+from typing import Final, final
 
 import trio
 
-__all__ = ["Signals", "Stopped", "deadline_for_leaving", "open_signals"]
+__all__ = ["STOP_SIGNALS", "Signals", "Stopped", "deadline_for_leaving", "open_signals"]
+
+
+STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 @final
@@ -36,7 +39,7 @@ class Signals:
         self, reload: Callable[[], Awaitable[None]], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Runs in the root nursery until it is cancelled. Once started, no signal takes its default way."""
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as received:
+        with trio.open_signal_receiver(*STOP_SIGNALS, signal.SIGHUP) as received:
             task_status.started()
             async for number in received:
                 if number == signal.SIGHUP:

@@ -52,7 +52,7 @@ from broker.transports.options import EmulationOptions, SockJsOptions, WebSocket
 @final
 @attrs.frozen(kw_only=True)
 class Config:
-    """Every option of Centrifugo 6.9, and our own `dev`, `sockjs` and `http_server.unix_socket`.
+    """Every option of Centrifugo 6.9, and our own: `dev`, `sockjs`, `http_server.unix_socket`, `shutdown.drain_window`.
 
     What this version has not built is typed, too: it is known, checked, and refused where it is switched on.
     """

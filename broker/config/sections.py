@@ -23,6 +23,8 @@ class ShutdownOptions:
 
     timeout: Duration = Duration(30)
     """How long the drain may take, whatever peers do."""
+    drain_window: Duration = Duration(0)
+    """Clients are told to go spread over this time, so that they do not all come back at once. Within `timeout`."""
 
 
 @final

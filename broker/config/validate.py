@@ -59,6 +59,7 @@ def check(config: Config) -> Iterator[Problem]:
     for path, values in _ENUMS.items():
         yield from _enum(config, path, values)
     yield from _http(config)
+    yield from _shutdown(config)
     yield from _tokens("client.token", config.client.token)
     if config.client.subscription_token.enabled:
         yield from _tokens("client.subscription_token", config.client.subscription_token)
@@ -120,6 +121,11 @@ def _http(config: Config) -> Iterator[Problem]:
                 yield shown, "must start with /"
     if config.websocket.compression and not 1 <= config.websocket.compression_level <= 9:
         yield "websocket.compression_level", f"not from 1 to 9: {config.websocket.compression_level}"
+
+
+def _shutdown(config: Config) -> Iterator[Problem]:
+    if config.shutdown.drain_window > config.shutdown.timeout / 2:
+        yield "shutdown.drain_window", "leaves clients no time to go: at most half of shutdown.timeout"
 
 
 def _tokens(path: str, token: TokenOptions) -> Iterator[Problem]:

@@ -2,7 +2,7 @@
 
 from broker.transports.admission import Admission
 from broker.transports.asgi import ASGIApp, host
-from broker.transports.door import Doors, Listening, bind_tcp, bind_unix, open_doors
+from broker.transports.door import Doors, Drain, Listening, bind_tcp, bind_unix, open_doors
 from broker.transports.endpoint import WebSocketEndpoint
 from broker.transports.options import EmulationOptions, HttpServerOptions, SockJsOptions, WebSocketOptions
 from broker.transports.origin import Origins
@@ -13,6 +13,7 @@ __all__ = [
     "ASGIApp",
     "Admission",
     "Doors",
+    "Drain",
     "EmulationOptions",
     "HttpServerOptions",
     "Listening",

@@ -1,7 +1,7 @@
 """The doors: listening sockets, and the connections that came in through them.
 
 The door stage nests connections around accepting, so that accepting stops first. Leaving tells every client 3001,
-gives them the rest of the shutdown timeout, and cuts off who does not listen.
+spread over a window where one is set, gives them what there is of time, and cuts off who does not listen.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from broker.transports.links import Link, SocketLink, StreamLink, TlsLink
 from broker.transports.reader import Reader
 from broker.transports.site import Site
 
-__all__ = ["Doors", "Listening", "bind_tcp", "bind_unix", "open_doors"]
+__all__ = ["Doors", "Drain", "Listening", "bind_tcp", "bind_unix", "open_doors"]
 
 _log = structlog.get_logger("broker.transports")
 
@@ -38,6 +38,19 @@ _ACCEPTS: Final = 64
 _BACKLOG: Final = 4096
 _OUT_OF_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _RETRY: Final = 0.1
+
+
+_GOODBYES: Final = 64
+"""Clients told to go between two checkpoints."""
+
+
+@final
+@attrs.frozen
+class Drain:
+    """How connections end when the server does, in seconds: told to go over `window`, cut off after `within`."""
+
+    within: float = 29.0
+    window: float = 0.0
 
 
 @final
@@ -183,18 +196,35 @@ class Doors:
         for connection in list(self.connections):
             connection.cut()
 
-    async def drain(self) -> None:
+    async def drain(self, how: Drain) -> None:
         """Tell everybody that the server ends; returns when the last connection is gone.
 
-        A request that is being answered is answered first; its connection closes then.
+        Who has not been told so far is served as ever. A request that is being answered is answered first; its
+        connection closes then. Who does not answer a goodbye is cut off in the end.
         """
         self._last_gone = trio.Event()
-        for connection in list(self.connections):
-            connection.machine.failed(codes.SHUTDOWN)
-            if not connection.busy:
-                connection.end()
+        with trio.move_on_after(how.within):
+            await self._say_goodbye(how.window)
+            if self.connections:
+                await self._last_gone.wait()
         if self.connections:
+            _log.info("cut off who did not go", connections=len(self.connections))
+            self.cut()
             await self._last_gone.wait()
+
+    async def _say_goodbye(self, window: float) -> None:
+        began = trio.current_time()
+        everybody = list(self.connections)
+        for number, connection in enumerate(everybody):
+            due = began + window * number / len(everybody)
+            if due > trio.current_time():
+                await trio.sleep_until(due)
+            elif number % _GOODBYES == 0:
+                await trio.lowlevel.checkpoint()
+            if connection in self.connections:
+                connection.machine.failed(codes.SHUTDOWN)
+                if not connection.busy:
+                    connection.end()
 
 
 @final
@@ -299,7 +329,12 @@ class _TaskAcceptor:
 
 @asynccontextmanager
 async def open_doors(
-    node: Node, listening: Sequence[Listening], *, outbox_limit: int, write_timeout: float
+    node: Node,
+    listening: Sequence[Listening],
+    *,
+    outbox_limit: int,
+    write_timeout: float,
+    drain: Drain,
 ) -> AsyncIterator[Doors]:
     """The door stage. When the block is left, accepting stops, clients are told, and connections drain."""
     async with trio.open_nursery() as nursery:
@@ -316,7 +351,7 @@ async def open_doors(
                     acceptor.stop()
             for each in listening:
                 each.site.closing = True
-            await doors.drain()
+            await doors.drain(drain)
         except BaseException:
             doors.cut()  # the time to leave is over, or never was
             raise

@@ -31,6 +31,7 @@ TYPES = {
 OURS = {
     "dev.enabled",
     "http_server.unix_socket",
+    "shutdown.drain_window",
     *(f"sockjs.{key}" for key in ("enabled", "handler_prefix", "url", "heartbeat_delay", "max_request_body_size")),
 }
 """Keys of our own; and `max_connections`, which every proxy has."""

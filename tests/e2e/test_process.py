@@ -361,3 +361,21 @@ async def _try_what_it_says(process: trio.Process, port: int) -> None:
     assert (await request(port, "POST", "/", {}, b"x")).status == 405
     answer = await request(port, "POST", "/api/publish", {}, b'{"channel":"hello","data":{"text":"hi"}}')
     assert answer.json()["result"]["offset"] == 1
+
+
+@ours_alone
+async def test_a_signal_after_the_last_word_is_ignored(broker_process: StartBroker) -> None:
+    daemon = await broker_process()
+    daemon.signal(signal.SIGTERM)
+    while daemon.process.poll() is None:
+        daemon.signal(signal.SIGTERM)
+        await trio.sleep(0)
+    assert await daemon.exited() == 0
+
+
+@ours_alone
+async def test_a_short_timeout_is_enough_for_a_peer_that_never_closes(broker_process: StartBroker) -> None:
+    daemon = await broker_process({**INSECURE, "shutdown": {"timeout": "2s"}})
+    async with await stalled(daemon, "any"):
+        daemon.signal(signal.SIGTERM)
+        assert await daemon.exited() == 0

@@ -13,6 +13,7 @@ import trio
 from broker.app import open_server
 from broker.eager import own_task
 from broker.http1 import Request, response
+from broker.protocol import Publication
 from broker.transports import Route, host
 from tests.support.clock import seconds
 from tests.support.peers import NO_PINGS, House, RawClient, configured, open_house, options
@@ -24,14 +25,18 @@ OPTIONS = options({"presence": True}, client=NO_PINGS) | {"health": {"enabled": 
 
 
 @asynccontextmanager
-async def leaving_house(gates: Gates | None = None) -> AsyncIterator[tuple[House, Callable[[], Awaitable[None]]]]:
+async def leaving_house(
+    gates: Gates | None = None, **shutdown: str
+) -> AsyncIterator[tuple[House, Callable[[], Awaitable[None]]]]:
     """A house, and how to let it leave: that returns when the last trace of it is gone."""
     stop, gone = trio.Event(), trio.Event()
     opened: list[House] = []
 
     async def run(task_status: trio.TaskStatus[None]) -> None:
         engine = slow_engine(gates or Gates())
-        async with open_server(configured(OPTIONS), rng=random.Random(1), engine=engine, listen=False) as server:
+        async with open_server(
+            configured({**OPTIONS, "shutdown": shutdown}), rng=random.Random(1), engine=engine, listen=False
+        ) as server:
             opened.append(House(server, nursery))
             task_status.started()
             await stop.wait()
@@ -74,6 +79,34 @@ async def test_every_client_is_told_and_nothing_remains() -> None:
         node = house.server.node
         assert (house.server.doors.connections, node.registry.clients, len(node.timers)) == (set(), {}, 0)
         assert house.presence == {}
+
+
+async def test_goodbyes_are_spread_over_the_window_and_others_are_served_meanwhile() -> None:
+    async with leaving_house(drain_window="10s") as (house, leave):
+        clients = [await house.connected() for _ in range(20)]
+        for client in clients:
+            await client.ask(subscribe={"channel": "a"})
+        told: list[float] = []
+        pushes: list[int] = []
+        began = trio.current_time()
+
+        async def listen(client: RawClient) -> None:
+            assert await closed(client) == (3001, "shutdown")
+            told.append(trio.current_time() - began)
+            pushes.append(sum("push" in unit for unit in client.units))
+
+        async def publish() -> None:
+            await trio.sleep(5.25)
+            await house.server.node.publish("a", Publication(b"1"))
+
+        async with trio.open_nursery() as nursery:
+            for client in clients:
+                nursery.start_soon(listen, client)
+            nursery.start_soon(publish)
+            with seconds(9.5):
+                await leave()
+        assert told == pytest.approx([number / 2 for number in range(20)], abs=0.01)
+        assert pushes == [0] * 11 + [1] * 9
 
 
 async def test_what_is_on_its_way_comes_before_the_end() -> None:
@@ -174,6 +207,13 @@ async def test_a_client_that_does_not_answer_the_close_delays_it_by_five_seconds
     async with leaving_house() as (house, leave):
         await house.connected()
         with seconds(5):
+            await leave()
+
+
+async def test_who_does_not_answer_within_a_short_timeout_is_cut_off_in_time() -> None:
+    async with leaving_house(timeout="3s") as (house, leave):
+        await house.connected()
+        with seconds(2.25):
             await leave()
 
 
