@@ -7,6 +7,7 @@ inside-out (supervisor.py).
 from __future__ import annotations
 
 import gc
+import json
 import os
 import platform
 import random
@@ -32,10 +33,10 @@ from broker.api import Api, HttpApi, ServerHandle
 from broker.auth import TokenVerifier
 from broker.channels import Channels
 from broker.config import Config, ConfigError, configure
-from broker.engines import open_memory_engine
+from broker.engines import open_engine
 from broker.hooks import Proxies, http_backends
 from broker.http1 import Request, response
-from broker.hub import Broker, Controller, Node, Presence, open_node
+from broker.hub import Broker, Controller, EngineUnavailable, Node, Presence, open_node
 from broker.observe import Counters, Metrics, Read, set_up_logs
 from broker.sessions import Context, Rules
 from broker.supervisor import STOP_SIGNALS, Stopped, deadline_for_leaving, open_signals
@@ -84,6 +85,11 @@ class Engine(Protocol):
 
     @property
     def controller(self) -> Controller: ...
+
+    @property
+    def unready(self) -> Sequence[str]:
+        """What it waits for, in words; empty while it can do its work."""
+        ...
 
 
 OpenEngine = Callable[[random.Random], AbstractAsyncContextManager[Engine]]
@@ -155,7 +161,7 @@ async def open_server(
     *,
     wall_clock: Clock = time.time,  # noqa: TID251 (handed out from here)
     rng: random.Random | None = None,
-    engine: OpenEngine = open_memory_engine,
+    engine: OpenEngine | None = None,
     listen: bool = True,
 ) -> AsyncIterator[Server]:
     """A whole server for as long as the block lives.
@@ -164,18 +170,21 @@ async def open_server(
         config: a checked configuration, or what `config.json` would hold.
         wall_clock: Unix seconds, for tokens.
         rng: makes epochs and spreads timers; tests give a seeded one.
-        engine: opens the engine; tests give one that waits.
+        engine: opens an engine in place of the configured one; tests give one that waits.
         listen: whether to bind the configured addresses; without, peers come in by `server.doors.take_in_stream`.
 
     Raises:
         ConfigError: with every bad key.
         StartError: a port is taken, a certificate cannot be read.
+        EngineUnavailable: the service that the engine needs is not there.
     """
     if not isinstance(config, Config):
         config = configure(config)
     rng = rng or random.SystemRandom()
     external, internal = _addresses(config)
     name = config.node.name or f"{platform.node()}_{external[1]}"
+    if engine is None:
+        engine = partial(open_engine, config.engine, config.broker, config.presence_manager)
     async with (
         engine(rng) as opened,
         open_node(name, opened.broker, opened.presence, opened.controller, version=PROTOCOL_VERSION) as node,
@@ -186,7 +195,7 @@ async def open_server(
             raise StartError(str(error)) from None
         context = Context(node, rules, PROTOCOL_VERSION, wall_clock, rng.random)
         api = Api(context)
-        sites = _sites(config, context, api, split=external != internal)
+        sites = _sites(config, context, api, opened, split=external != internal)
         listening = _listening(config, sites, external, internal) if listen else []
         async with open_doors(
             node,
@@ -218,7 +227,7 @@ def _addresses(config: Config) -> tuple[tuple[str, int], tuple[str, int]]:
     return external, internal
 
 
-def _sites(config: Config, context: Context, api: Api, *, split: bool) -> tuple[Site, Site]:
+def _sites(config: Config, context: Context, api: Api, engine: Engine, *, split: bool) -> tuple[Site, Site]:
     """The external and the internal site: the same one unless they have different addresses."""
     node = context.node
     external = Site()
@@ -250,7 +259,7 @@ def _sites(config: Config, context: Context, api: Api, *, split: bool) -> tuple[
     if not config.http_api.disabled:
         _add_api(external if config.http_api.external else internal, config, api)
     if config.health.enabled:
-        internal.routes[_path(config.health.handler_prefix)] = Route(_GET, _health(internal))
+        internal.routes[_path(config.health.handler_prefix)] = Route(_GET, _health(internal, engine))
     if config.prometheus.enabled:
         metrics = Metrics(node.counters, lambda: _read(node), PROTOCOL_VERSION, _insecure_flags(config))
         internal.routes[_path(config.prometheus.handler_prefix)] = Route(_GET, _render(metrics))
@@ -274,11 +283,16 @@ def _add_api(site: Site, config: Config, api: Api) -> None:
     site.routes[prefix] = Route(_POST, http.handle_legacy, _API_BODY_LIMIT, http.refuse)
 
 
-def _health(site: Site) -> Callable[[Request], Awaitable[bytes]]:
+def _health(site: Site, engine: Engine) -> Callable[[Request], Awaitable[bytes]]:
+    """`/health`: the process is well. `/health?ready=1`: the engine is well, too."""
     healthy, leaving = response(200, b"{}"), response(503, b"{}")
 
     async def handle(request: Request) -> bytes:
-        return leaving if site.closing else healthy
+        if site.closing:
+            return leaving
+        if "ready=1" in request.head.query.split("&") and engine.unready:
+            return response(503, json.dumps({"waiting_for": list(engine.unready)}).encode())
+        return healthy
 
     return handle
 
@@ -363,7 +377,7 @@ def serve(config: Config, *, reload: Callable[[], Config], warnings: Sequence[st
     status = 0
     try:
         trio.run(_serve, config, reload)
-    except* (StartError, Stopped) as failed:
+    except* (StartError, Stopped, EngineUnavailable) as failed:
         status = 1
         for error in _leaves(failed):
             print(f"broker: {error}", file=sys.stderr)

@@ -1,11 +1,11 @@
 """The configuration: where it comes from, its types and its rules."""
 
 from broker.config.dump import as_tree, as_variables, file_tree, written_as
-from broker.config.durations import format_duration
 from broker.config.errors import ConfigError
 from broker.config.load import Loaded, Sources, configure, load, reloader
 from broker.config.root import Config
 from broker.config.sections import ShutdownOptions
+from broker.durations import format_duration
 
 __all__ = [
     "Config",

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import yaml
 
-from broker.config.durations import format_duration
 from broker.config.env import PREFIXES, in_env
 from broker.config.errors import ConfigError
 from broker.config.files import read_file
@@ -17,6 +16,7 @@ from broker.config.layers import unset_zeros
 from broker.config.readers import Raw
 from broker.config.root import Config
 from broker.config.schema import Key, keys_of
+from broker.durations import format_duration
 from broker.values import Duration, Secret
 
 __all__ = ["as_tree", "as_variables", "file_tree", "written_as"]

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import attrs
 
-from broker.config.durations import format_duration
 from broker.config.readers import quoted
 from broker.config.root import Config
 from broker.config.schema import values_at
+from broker.durations import format_duration
 from broker.hooks import DEFAULT
 from broker.hooks.options import ProxyOptions
 from broker.tls import TlsOptions

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from broker.config.durations import NANOSECONDS, parse_duration
+from broker.durations import NANOSECONDS, parse_duration
 from broker.values import Duration, Pem
 
 __all__ = [

@@ -9,19 +9,17 @@ import attrs
 from broker.admin.options import DevOptions
 from broker.api.options import HttpApiOptions
 from broker.config.sections import (
+    BrokerSection,
     ChannelSection,
     ClientSection,
-    EngineSection,
     HttpServerSection,
     RpcSection,
     ShutdownOptions,
 )
 from broker.config.unbuilt.consumers import ConsumerOptions
 from broker.config.unbuilt.engines import (
-    BrokerOptions,
     ControllerOptions,
     MapBrokerOptions,
-    PresenceManagerOptions,
     SharedPollKeys,
 )
 from broker.config.unbuilt.operations import (
@@ -43,6 +41,7 @@ from broker.config.unbuilt.transports import (
     UniWebSocketOptions,
     WebTransportOptions,
 )
+from broker.engines.options import EngineOptions, PresenceManagerOptions
 from broker.hooks.options import NamedProxyOptions
 from broker.hub.options import NodeOptions
 from broker.observe.options import HealthOptions, LogOptions, PrometheusOptions
@@ -59,8 +58,8 @@ class Config:
 
     http_server: HttpServerSection = HttpServerSection()
     log: LogOptions = LogOptions()
-    engine: EngineSection = EngineSection()
-    broker: BrokerOptions = BrokerOptions()
+    engine: EngineOptions = EngineOptions()
+    broker: BrokerSection = BrokerSection()
     presence_manager: PresenceManagerOptions = PresenceManagerOptions()
     map_broker: MapBrokerOptions = MapBrokerOptions()
     controller: ControllerOptions = ControllerOptions()

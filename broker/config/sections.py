@@ -7,9 +7,9 @@ from typing import final
 import attrs
 
 from broker.channels.options import ChannelsOptions
-from broker.config.unbuilt.engines import RedisEngineOptions
+from broker.config.unbuilt.engines import NatsOptions, PostgresOptions, RedisNatsOptions
 from broker.config.unbuilt.transports import AutocertOptions, Http3Options
-from broker.engines.options import EngineOptions
+from broker.engines.options import BrokerOptions
 from broker.hooks.options import ChannelProxies, ClientProxies, ProxyOptions
 from broker.sessions.options import ClientOptions, RpcOptions
 from broker.transports.options import HttpServerOptions
@@ -39,10 +39,12 @@ class HttpServerSection(HttpServerOptions):
 
 @final
 @attrs.frozen(kw_only=True)
-class EngineSection(EngineOptions):
-    """`engine`, whole."""
+class BrokerSection(BrokerOptions):
+    """`broker`, whole."""
 
-    redis: RedisEngineOptions = RedisEngineOptions()
+    nats: NatsOptions = NatsOptions()
+    postgres: PostgresOptions = PostgresOptions()
+    redisnats: RedisNatsOptions = RedisNatsOptions()
 
 
 @final

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import attrs
 
 from broker.auth import TokenOptions, TokenVerifier
 from broker.channels import ChannelOptions, compile_re2
-from broker.config.durations import NANOSECONDS, format_duration
 from broker.config.proxies import proxy_problems, with_proxy_tls
 from broker.config.readers import load_pem, quoted
 from broker.config.root import Config
 from broker.config.schema import values_at
 from broker.config.unbuilt import unbuilt_problems
 from broker.config.unbuilt.consumers import CONSUMER_TYPES
+from broker.durations import NANOSECONDS, format_duration
+from broker.engines.redis import shards_of
+from broker.engines.redis.options import RedisOptions
 from broker.glob import compile_glob
 from broker.tls import TlsOptions
 from broker.values import Duration
@@ -60,6 +62,7 @@ def check(config: Config) -> Iterator[Problem]:
         yield from _enum(config, path, values)
     yield from _http(config)
     yield from _shutdown(config)
+    yield from _redis(config)
     yield from _tokens("client.token", config.client.token)
     if config.client.subscription_token.enabled:
         yield from _tokens("client.subscription_token", config.client.subscription_token)
@@ -73,19 +76,26 @@ def check(config: Config) -> Iterator[Problem]:
 
 
 def with_pem_texts(config: Config) -> tuple[Config, list[Problem]]:
-    """The configuration with the PEM fields of listeners and proxies read from base64 or files, and what could not be
-    read."""
+    """The configuration with the PEM fields in use read from base64 or files, and what could not be read."""
     problems: list[Problem] = []
     server = config.http_server
     tls = _read_pems("http_server.tls", server.tls, problems)
     internal = _read_pems("http_server.internal_tls", server.internal_tls, problems)
     config = attrs.evolve(config, http_server=attrs.evolve(server, tls=tls, internal_tls=internal))
     config = with_proxy_tls(config, lambda path, tls: _read_pems(path, tls, problems, needed=()))
+    for path, redis in _used_redis(config):
+        section, _, _ = path.partition(".")
+        with_texts = attrs.evolve(
+            redis,
+            tls=_read_pems(f"{path}.tls", redis.tls, problems, needed=()),
+            sentinel_tls=_read_pems(f"{path}.sentinel_tls", redis.sentinel_tls, problems, needed=()),
+        )
+        config = attrs.evolve(config, **{section: attrs.evolve(getattr(config, section), redis=with_texts)})
     return config, problems
 
 
 def _read_pems(
-    path: str, tls: TlsOptions, problems: list[Problem], needed: Sequence[str] = ("cert_pem", "key_pem")
+    path: str, tls: TlsOptions, problems: list[Problem], needed: Collection[str] = ("cert_pem", "key_pem")
 ) -> TlsOptions:
     if not tls.enabled:
         return tls
@@ -126,6 +136,26 @@ def _http(config: Config) -> Iterator[Problem]:
 def _shutdown(config: Config) -> Iterator[Problem]:
     if config.shutdown.drain_window > config.shutdown.timeout / 2:
         yield "shutdown.drain_window", "leaves clients no time to go: at most half of shutdown.timeout"
+
+
+def _used_redis(config: Config) -> Iterator[tuple[str, RedisOptions]]:
+    """The sections of Redis that are in use, by their paths."""
+    replaced = config.broker.enabled and config.presence_manager.enabled
+    if config.engine.type == "redis" and not replaced:
+        yield "engine.redis", config.engine.redis
+    if config.broker.enabled and config.broker.type == "redis":
+        yield "broker.redis", config.broker.redis
+    if config.presence_manager.enabled and config.presence_manager.type == "redis":
+        yield "presence_manager.redis", config.presence_manager.redis
+
+
+def _redis(config: Config) -> Iterator[Problem]:
+    for path, options in _used_redis(config):
+        try:
+            shards_of(options)
+        except ValueError as error:
+            option, _, problem = str(error).partition(": ")
+            yield f"{path}.{option}", problem
 
 
 def _tokens(path: str, token: TokenOptions) -> Iterator[Problem]:

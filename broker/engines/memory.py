@@ -288,6 +288,8 @@ class MemoryEngine:
     broker: MemoryBroker
     presence: MemoryPresence
     controller: MemoryController
+    unready: Sequence[str] = ()
+    """Nothing is ever waited for."""
 
 
 @asynccontextmanager

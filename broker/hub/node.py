@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, final
 
@@ -27,6 +27,7 @@ from broker.hub.ports import (
     PublishOptions,
     PublishResult,
 )
+from broker.hub.positions import check_positions
 from broker.hub.registry import Registry
 from broker.hub.timers import TimerWheel
 from broker.observe import Counters
@@ -68,7 +69,7 @@ class Node:
         self._idle: dict[str, float] = {}
         self._clock = trio.current_time
         self.metrics: Callable[[], NodeMetrics | None] = _not_measured
-        broker.attach(_Delivery(self.registry, self.counters))
+        broker.attach(_Delivery(self.registry, self.counters, self._interrupted))
         self.cluster = Cluster(
             self.uid,
             controller,
@@ -209,6 +210,9 @@ class Node:
             await trio.sleep(_LINGER / 2)
             self._drop_idle()
 
+    def _interrupted(self, names: Collection[str]) -> None:
+        self._nursery.start_soon(check_positions, names, self.registry.channels.get, self._broker)
+
     def _spawn(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._nursery.start_soon(task)
 
@@ -277,9 +281,10 @@ def _not_measured() -> NodeMetrics | None:
 class _Delivery:
     """What the engine calls. Synchronous; hands everything to the channel it is for."""
 
-    __slots__ = ("_channels", "_received")
+    __slots__ = ("_channels", "_received", "interrupted")
 
-    def __init__(self, registry: Registry, counters: Counters) -> None:
+    def __init__(self, registry: Registry, counters: Counters, interrupted: Callable[[Collection[str]], None]) -> None:
+        self.interrupted = interrupted
         self._channels = registry.channels
         self._received = counters.received
 

@@ -8,7 +8,7 @@ Every engine passes `tests/contracts`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol, final, runtime_checkable
 
 import attrs
@@ -134,6 +134,9 @@ class Deliver(Protocol):
     def join(self, channel: str, info: ClientInfo) -> None: ...
 
     def leave(self, channel: str, info: ClientInfo) -> None: ...
+
+    def interrupted(self, channels: Collection[str]) -> None:
+        """Deliveries to these channels went on after a break: what was published meanwhile may not have arrived."""
 
 
 class Broker(Protocol):

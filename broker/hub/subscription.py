@@ -83,15 +83,17 @@ class Subscription:
     """One client in one channel.
 
     `offer` is its pipe: the outbox of its connection while it lives, a void once it has ended, so that a fan-out
-    under way needs no check. `group` is None until it is live.
+    under way needs no check. `group` is None until it is live. `meta_ttl`: seconds for which its channel's position
+    outlives the last use.
     """
 
-    __slots__ = ("group", "key", "offer", "positioned", "subscriber")
+    __slots__ = ("group", "key", "meta_ttl", "offer", "positioned", "subscriber")
 
     def __init__(self, subscriber: Subscriber, key: GroupKey, *, positioned: bool) -> None:
         self.subscriber = subscriber
         self.key = key
         self.positioned = positioned
+        self.meta_ttl = 0.0
         self.group: Group | None = None
         self.offer: Callable[[bytes], None] = subscriber.outbox.offer
 

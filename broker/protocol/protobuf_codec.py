@@ -81,7 +81,8 @@ class ProtobufCodec:
 
     def presence(self, id: int, clients: dict[str, ClientInfo]) -> bytes:
         entries = [
-            message(b"\x0a", text(b"\x0a", client) + message(b"\x12", _info(info))) for client, info in clients.items()
+            message(b"\x0a", text(b"\x0a", client) + message(b"\x12", pack_info(info)))
+            for client, info in clients.items()
         ]
         return number(b"\x08", id) + message(b"\x4a", b"".join(entries))
 
@@ -89,7 +90,7 @@ class ProtobufCodec:
         return number(b"\x08", id) + message(b"\x52", number(b"\x08", clients) + number(b"\x10", users))
 
     def history(self, id: int, publications: Sequence[Publication], top: StreamPosition) -> bytes:
-        body = [message(b"\x0a", _publication(pub)) for pub in publications]
+        body = [message(b"\x0a", pack_publication(pub)) for pub in publications]
         body += (text(b"\x12", top.epoch), number(b"\x18", top.offset))
         return number(b"\x08", id) + message(b"\x5a", b"".join(body))
 
@@ -107,15 +108,15 @@ class ProtobufCodec:
     def push_publication(self, channel: str, pub: Publication, *, escaped: bool = False, epoch: str = "") -> bytes:
         # as _push and message would do it, in half the time
         name = channel.encode()
-        body = _publication(pub, escaped, epoch)
+        body = pack_publication(pub, escaped, epoch)
         push = b"\x12" + varint(len(name)) + name + b"\x22" + varint(len(body)) + body
         return b"\x22" + varint(len(push)) + push
 
     def push_join(self, channel: str, info: ClientInfo) -> bytes:
-        return _push(channel, message(b"\x2a", message(b"\x0a", _info(info))))
+        return _push(channel, message(b"\x2a", message(b"\x0a", pack_info(info))))
 
     def push_leave(self, channel: str, info: ClientInfo) -> bytes:
-        return _push(channel, message(b"\x32", message(b"\x0a", _info(info))))
+        return _push(channel, message(b"\x32", message(b"\x0a", pack_info(info))))
 
     def push_unsubscribe(self, channel: str, why: Unsubscribe) -> bytes:
         return _push(channel, message(b"\x3a", number(b"\x10", why.code) + text(b"\x1a", why.reason)))
@@ -218,12 +219,12 @@ def _push(channel: str, member: bytes) -> bytes:
     return message(b"\x22", text(b"\x12", channel) + member)
 
 
-def _publication(pub: Publication, escaped: bool = False, epoch: str = "") -> bytes:
+def pack_publication(pub: Publication, escaped: bool = False, epoch: str = "") -> bytes:
     """`escaped` changes nothing of the payload here, only that there is no `version` (client protocol §6.2)."""
     data = pub.data
     body = b"\x22" + varint(len(data)) + data if data else b""
     if pub.info is not None:
-        body += message(b"\x2a", _info(pub.info))
+        body += message(b"\x2a", pack_info(pub.info))
     if pub.offset:
         body += b"\x30" + varint(pub.offset)
     if pub.tags:
@@ -238,7 +239,7 @@ def _publication(pub: Publication, escaped: bool = False, epoch: str = "") -> by
     return body
 
 
-def _info(info: ClientInfo) -> bytes:
+def pack_info(info: ClientInfo) -> bytes:
     body = text(b"\x0a", info.user) + text(b"\x12", info.client)
     return body + raw(b"\x1a", info.conn_info) + raw(b"\x22", info.chan_info)
 
@@ -249,7 +250,7 @@ def _subscribed(result: SubscribeResult) -> bytes:
         number(b"\x10", result.ttl),
         flag(b"\x18", result.recoverable),
         text(b"\x32", result.epoch),
-        *(message(b"\x3a", _publication(pub, result.delta)) for pub in result.publications),
+        *(message(b"\x3a", pack_publication(pub, result.delta)) for pub in result.publications),
         flag(b"\x40", result.recovered),
         number(b"\x48", result.offset),
         flag(b"\x50", result.positioned),

@@ -57,7 +57,6 @@ class ClientSubscription(Subscription):
         "info",
         "join_leave",
         "joined",
-        "meta_ttl",
         "presence",
         "recoverable",
         "server_side",
@@ -74,7 +73,6 @@ class ClientSubscription(Subscription):
         self.info = b""
         self.expire_at = 0
         self.checked_at = 0.0
-        self.meta_ttl = 0.0
         self.source = 0
         self._settled: trio.Event | None = None
 

@@ -10,8 +10,8 @@ import attrs
 import pytest
 
 from broker.config import Config
-from broker.config.durations import parse_duration
 from broker.config.schema import Key, keys_of, values_at
+from broker.durations import parse_duration
 from broker.values import Duration, Pem, Secret
 
 TABLE = [
@@ -33,6 +33,7 @@ OURS = {
     "http_server.unix_socket",
     "shutdown.drain_window",
     *(f"sockjs.{key}" for key in ("enabled", "handler_prefix", "url", "heartbeat_delay", "max_request_body_size")),
+    *(f"{redis}.fence" for redis in ("engine.redis", "broker.redis", "broker.redisnats.redis")),
 }
 """Keys of our own; and `max_connections`, which every proxy has."""
 

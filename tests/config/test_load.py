@@ -99,8 +99,8 @@ def test_every_bad_key_is_named(scene: Scene) -> None:
 
 
 def test_rules_name_the_variable_too(scene: Scene) -> None:
-    assert scene.problems({}, env={"CENTRIFUGO_ENGINE_TYPE": "redis"}) == [
-        "engine.type: the Redis engine is not in this version (from CENTRIFUGO_ENGINE_TYPE)"
+    assert scene.problems({}, env={"CENTRIFUGO_MAP_BROKER_TYPE": "redis"}) == [
+        "map_broker.type: the map broker on a database is not in this version (from CENTRIFUGO_MAP_BROKER_TYPE)"
     ]
 
 
@@ -234,7 +234,7 @@ def test_reload_reads_the_same_sources_and_keeps_the_flags(scene: Scene) -> None
         ('{"client": {"channel_limit": "many"}}', "client.channel_limit: not a whole number"),
         ('{"channel": {"without_namespace": {"channel_regex": "("}}}', "channel_regex: not a regular expression"),
         ('{"client": {"chanel_limit": 6}}', "client.chanel_limit: unknown key"),
-        ('{"engine": {"type": "redis"}}', "engine.type: the Redis engine is not in this version"),
+        ('{"map_broker": {"type": "redis"}}', "map_broker.type: the map broker on a database is not in this version"),
         (
             '{"http_server": {"tls": {"enabled": true, "cert_pem": "/no", "key_pem": "/no"}}}',
             "http_server.tls.cert_pem",

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from tests.config.conftest import Scene
 
 ASKS = [
-    ("engine.type", "redis"),
+    ("engine.redis.history_use_lists", True),
+    ("broker.redis.history_use_lists", True),
     ("map_broker.type", "redis"),
     ("map_broker.type", "postgres"),
     ("controller.enabled", True),
@@ -70,20 +71,12 @@ def test_one_clear_line(scene: Scene, path: str, value: object) -> None:
     assert line.endswith(" not in this version")
 
 
-@pytest.mark.parametrize("kind", ["redis", "nats", "redisnats", "postgres"])
+@pytest.mark.parametrize("kind", ["nats", "redisnats", "postgres"])
 def test_the_broker_only_when_it_is_switched_on(scene: Scene, kind: str) -> None:
     scene.load({"broker": {"type": kind}})
     (line,) = scene.problems({"broker": {"enabled": True, "type": kind}})
     assert line.startswith("broker.type: the ")
     scene.load({"broker": {"enabled": True, "type": "memory"}})
-
-
-def test_the_presence_manager_only_when_it_is_switched_on(scene: Scene) -> None:
-    scene.load({"presence_manager": {"type": "redis"}})
-    scene.load({"presence_manager": {"enabled": True}})
-    assert scene.problems({"presence_manager": {"enabled": True, "type": "redis"}}) == [
-        "presence_manager.type: presence in Redis is not in this version"
-    ]
 
 
 def test_items_of_lists_are_named(scene: Scene) -> None:

@@ -114,15 +114,15 @@ def test_all_problems_at_once(scene: Scene) -> None:
     problems = scene.problems(
         {
             "sse": {"enabled": True},
-            "engine": {"type": "redis"},
+            "engine": {"type": "redis", "redis": {"address": "nowhere"}},
             "channel": {"namespaces": [{"name": "chat", "history_size": 1}, {"name": "!"}]},
             "http_server": {"port": 70000, "tls": {"enabled": True}},
         }
     )
     assert [problem.split(": ")[0] for problem in problems] == [
-        "engine.type",
         "sse.enabled",
         "http_server.port",
+        "engine.redis.address[0]",
         "channel.namespaces[chat].history_ttl",
         "channel.namespaces[1].name",
         "http_server.tls.cert_pem",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 import attrs
 import pytest
@@ -22,6 +24,8 @@ from broker.hub import (
     UnrecoverablePosition,
 )
 from broker.protocol import ClientInfo, Publication, StreamPosition
+from tests.support.redis import RedisClock, running_redis
+from tests.support.redis_engine import open_redis
 
 pytestmark = pytest.mark.virtual_time
 
@@ -67,11 +71,27 @@ async def memory() -> AsyncIterator[Engine]:
         yield Engine(engine.broker, engine.presence, heard)
 
 
-ENGINES = {"memory": memory}
+@asynccontextmanager
+async def redis(**options: Any) -> AsyncIterator[Engine]:
+    async with running_redis() as server, open_redis(server, **options) as engine:
+        heard = Heard()
+        engine.broker.attach(heard)
+        yield Engine(engine.broker, engine.presence, heard)
+
+
+ENGINES = [
+    pytest.param(memory, id="memory"),
+    pytest.param(redis, id="redis", marks=pytest.mark.virtual_time(make_clock=RedisClock)),
+    pytest.param(
+        functools.partial(redis, presence_user_mapping=True),
+        id="redis with users counted",
+        marks=pytest.mark.virtual_time(make_clock=RedisClock),
+    ),
+]
 OpenEngine = Callable[[], AbstractAsyncContextManager[Engine]]
 
 
-@pytest.fixture(params=ENGINES.values(), ids=ENGINES.keys())
+@pytest.fixture(params=ENGINES)
 def open_engine(request: pytest.FixtureRequest) -> OpenEngine:
     return request.param
 

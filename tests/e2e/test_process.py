@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
+import trio.lowlevel
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from tests.e2e.conftest import StartBroker
@@ -369,7 +370,7 @@ async def test_a_signal_after_the_last_word_is_ignored(broker_process: StartBrok
     daemon.signal(signal.SIGTERM)
     while daemon.process.poll() is None:
         daemon.signal(signal.SIGTERM)
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
     assert await daemon.exited() == 0
 
 

@@ -15,17 +15,25 @@ _LONGEST = 4 * 3600.0
 """Virtual seconds: a test that waits for what never comes would go on with pings for ever."""
 
 
-def run_in_virtual_time(test: Callable[[], Coroutine[Any, Any, None]], *, idle: float = 0.0, **options: Any) -> None:
+def run_in_virtual_time(
+    test: Callable[[], Coroutine[Any, Any, None]],
+    *,
+    idle: float = 0.0,
+    make_clock: Callable[[], trio.abc.Clock] | None = None,
+    **options: Any,
+) -> None:
     """`trio.run` with a clock that jumps to the next deadline whenever every task waits: no test truly sleeps.
 
-    Where real sockets are involved, `idle` real seconds have to pass first, so that the kernel has its turn.
+    Where real sockets are involved, `idle` real seconds have to pass first, so that the kernel has its turn; or
+    a clock of another kind has to know when it may jump.
     """
 
     async def bounded() -> None:
         with trio.fail_after(_LONGEST):
             await test()
 
-    trio.run(bounded, **{**options, "clock": trio.testing.MockClock(autojump_threshold=idle)})
+    clock = make_clock() if make_clock is not None else trio.testing.MockClock(autojump_threshold=idle)
+    trio.run(bounded, **{**options, "clock": clock})
 
 
 @contextmanager

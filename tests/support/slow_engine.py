@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol, final
 
@@ -135,6 +135,7 @@ class SlowEngine:
     broker: SlowBroker
     presence: SlowPresence
     controller: MemoryController
+    unready: Sequence[str] = ()
 
 
 @final
@@ -220,6 +221,9 @@ class _Subscribed:
     def publication(self, channel: str, pub: Publication, epoch: str, base: Publication | None) -> None:
         if channel in self._subscribed:
             self._deliver.publication(channel, pub, epoch, base)
+
+    def interrupted(self, channels: Collection[str]) -> None:
+        self._deliver.interrupted(channels)
 
     def join(self, channel: str, info: ClientInfo) -> None:
         if channel in self._subscribed:

@@ -49,12 +49,11 @@ _CHANNEL_ASKS: Final = (
     _Ask("map.remove_proxy_enabled", "the map remove proxy is"),
 )
 _ASKS: Final = (
-    _Ask("engine.type", "the Redis engine is", ("redis",)),
-    _Ask("broker.type", "the Redis broker is", ("redis",), only_if="broker.enabled"),
     _Ask("broker.type", "the NATS broker is", ("nats",), only_if="broker.enabled"),
     _Ask("broker.type", "the Redis with NATS broker is", ("redisnats",), only_if="broker.enabled"),
     _Ask("broker.type", "the PostgreSQL broker is", ("postgres",), only_if="broker.enabled"),
-    _Ask("presence_manager.type", "presence in Redis is", ("redis",), only_if="presence_manager.enabled"),
+    _Ask("engine.redis.history_use_lists", "history in Redis lists is"),
+    _Ask("broker.redis.history_use_lists", "history in Redis lists is"),
     _Ask("map_broker.type", "the map broker on a database is", ("redis", "postgres")),
     _Ask("controller.enabled", "a bus between nodes is"),
     *(

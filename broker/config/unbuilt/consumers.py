@@ -6,7 +6,7 @@ from typing import final
 
 import attrs
 
-from broker.config.unbuilt.engines import RedisOptions
+from broker.engines.redis.options import RedisOptions
 from broker.tls import TlsOptions
 from broker.values import Duration, Secret
 

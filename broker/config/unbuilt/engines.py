@@ -6,73 +6,9 @@ from typing import final
 
 import attrs
 
+from broker.engines.redis.options import PrefixedRedisOptions, RedisBrokerOptions
 from broker.tls import TlsOptions
 from broker.values import Duration, Secret
-
-_REDIS = (Secret("redis://127.0.0.1:6379"),)
-
-
-@final
-@attrs.frozen(kw_only=True)
-class ReplicaClientOptions:
-    """`replica_client.*` of a Redis."""
-
-    enabled: bool = False
-
-
-@attrs.frozen(kw_only=True)
-class RedisOptions:
-    """One Redis, or several to shard over. Addresses are secret, because they may hold a password."""
-
-    address: tuple[Secret, ...] = _REDIS
-    connect_timeout: Duration = Duration(1)
-    io_timeout: Duration = Duration(4)
-    db: int = 0
-    user: str = ""
-    password: Secret = Secret()
-    client_name: str = ""
-    force_resp2: bool = False
-    cluster_address: tuple[Secret, ...] = ()
-    tls: TlsOptions = TlsOptions()
-    sentinel_address: tuple[Secret, ...] = ()
-    sentinel_user: str = ""
-    sentinel_password: Secret = Secret()
-    sentinel_master_name: str = ""
-    sentinel_client_name: str = ""
-    sentinel_tls: TlsOptions = TlsOptions()
-    replica_client: ReplicaClientOptions = ReplicaClientOptions()
-
-
-@attrs.frozen(kw_only=True)
-class PrefixedRedisOptions(RedisOptions):
-    """A Redis whose keys start with a prefix."""
-
-    prefix: str = "centrifugo"
-
-
-@final
-@attrs.frozen(kw_only=True)
-class RedisBrokerOptions(PrefixedRedisOptions):
-    """`broker.redis`."""
-
-    history_use_lists: bool = False
-
-
-@attrs.frozen(kw_only=True)
-class RedisPresenceOptions(PrefixedRedisOptions):
-    """`presence_manager.redis`."""
-
-    presence_ttl: Duration = Duration(60)
-    presence_hash_field_ttl: bool = False
-    presence_user_mapping: bool = False
-
-
-@final
-@attrs.frozen(kw_only=True)
-class RedisEngineOptions(RedisPresenceOptions):
-    """`engine.redis`."""
-
-    history_use_lists: bool = False
 
 
 @final
@@ -175,29 +111,6 @@ class PostgresControllerOptions:
     partition_lookahead_days: int = 2
     partition_cleanup_interval: Duration = Duration(60)
     batch_size: int = 1000
-
-
-@final
-@attrs.frozen(kw_only=True)
-class BrokerOptions:
-    """`broker`: what replaces the engine's publications and history."""
-
-    enabled: bool = False
-    type: str = "memory"
-    redis: RedisBrokerOptions = RedisBrokerOptions()
-    nats: NatsOptions = NatsOptions()
-    postgres: PostgresOptions = PostgresOptions()
-    redisnats: RedisNatsOptions = RedisNatsOptions()
-
-
-@final
-@attrs.frozen(kw_only=True)
-class PresenceManagerOptions:
-    """`presence_manager`: what replaces the engine's presence."""
-
-    enabled: bool = False
-    type: str = "memory"
-    redis: RedisPresenceOptions = RedisPresenceOptions()
 
 
 @final

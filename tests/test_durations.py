@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.config.durations import format_duration, parse_duration
+from broker.durations import format_duration, parse_duration
 from broker.values import Duration
 
 

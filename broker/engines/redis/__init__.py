@@ -1,0 +1,8 @@
+"""Redis, Valkey, and what speaks like them: publications, history and presence shared by many nodes.
+
+This door opens without hiredis: `broker.engines.opening` imports the rest where it is asked for.
+"""
+
+from broker.engines.redis.address import Shard, shards_of
+
+__all__ = ["Shard", "shards_of"]

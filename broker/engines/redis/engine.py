@@ -1,0 +1,99 @@
+"""The Redis engine stage: its nursery holds the links of all shards."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import attrs
+import trio
+
+from broker.engines.redis.address import Kind, Server, Shard, shards_of
+from broker.engines.redis.broker import RedisBroker
+from broker.engines.redis.cluster import Cluster
+from broker.engines.redis.commands import Commands, OneServer, Route, load_scripts
+from broker.engines.redis.controller import RedisController
+from broker.engines.redis.dial import open_master, read_slots
+from broker.engines.redis.line import Line, OnUp
+from broker.engines.redis.link import Link
+from broker.engines.redis.names import Names
+from broker.engines.redis.options import PrefixedRedisOptions
+from broker.engines.redis.presence import RedisPresence
+from broker.engines.redis.pubsub import PubSub
+from broker.engines.redis.shard import Redis, Shards
+from broker.hub import EngineUnavailable
+
+__all__ = ["RedisBroker", "RedisController", "RedisPresence", "Shards", "open_shards"]
+
+
+@asynccontextmanager
+async def open_shards(options: PrefixedRedisOptions, *, hears: bool, fence: bool = False) -> AsyncIterator[Shards]:
+    """Links to everything that `options` name, for as long as the block lives.
+
+    Args:
+        options: the section of one Redis.
+        hears: whether pub/sub is wanted; presence alone needs none.
+        fence: whether scripts are told which run of the server they are on.
+
+    Raises:
+        EngineUnavailable: one of them cannot be used now; which one, and why.
+    """
+    shards = [await _looked_at(shard) for shard in shards_of(options)]
+    on_up = partial(_prepare, fence=fence)
+    failure: EngineUnavailable | None = None
+    async with trio.open_nursery() as nursery:
+        try:
+            running = Shards([await _start(shard, options.prefix, nursery, on_up, hears=hears) for shard in shards])
+        except EngineUnavailable as error:
+            failure = error  # raised outside of the nursery, which would wrap it
+        else:
+            yield running
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+async def _looked_at(shard: Shard) -> Shard:
+    """Whether somebody is there who will do. A plain address may turn out to be one of a Cluster."""
+    if shard.kind is Kind.CLUSTER:
+        await read_slots(shard, shard.servers)
+        return shard
+    async with open_master(shard) as (_, about):
+        return attrs.evolve(shard, kind=Kind.CLUSTER) if about.cluster else shard
+
+
+async def _prepare(link: Link, *, fence: bool) -> None:
+    if not fence:
+        link.identity = b""
+    await load_scripts(link)
+
+
+async def _start(shard: Shard, prefix: str, nursery: trio.Nursery, on_up: OnUp, *, hears: bool) -> Redis:
+    names = Names(prefix, cluster=shard.kind is Kind.CLUSTER)
+    route: Route
+    pick: Callable[[], Server | None]
+    if shard.kind is Kind.CLUSTER:
+        route = cluster = Cluster(shard, nursery, on_up)
+        await cluster.refresh()
+        nursery.start_soon(cluster.run, name="redis cluster slots")
+        pick = cluster.pick
+    else:
+        line = Line(shard, "commands", on_up)
+        nursery.start_soon(line.run, name="redis commands")
+        route, pick = OneServer(line), _the_master
+    commands = Commands(route)
+    pubsub = PubSub(shard, commands, names.probe + uuid.uuid4().hex.encode(), pick)
+    if hears:
+        nursery.start_soon(pubsub.run, name="redis pub/sub")
+    redis = Redis(names, commands, pubsub, hears)
+    with trio.move_on_after(shard.connect_timeout + shard.io_timeout):
+        for line in redis.lines:
+            await line.up.wait()
+        return redis
+    raise EngineUnavailable(next(line.why for line in redis.lines if not line.up.is_set()))
+
+
+def _the_master() -> None:
+    """Wherever the shard's master is."""

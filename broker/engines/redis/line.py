@@ -1,0 +1,118 @@
+"""A link that is kept up: dialled again whenever it ends, sooner at first, later while it stays away."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final, final
+
+import structlog
+import trio
+
+from broker.engines.redis.address import Kind, Server, Shard
+from broker.engines.redis.dial import find_master, open_master
+from broker.engines.redis.link import Link, OnMessage
+from broker.hub import EngineUnavailable
+
+__all__ = ["Line", "OnUp"]
+
+_log = structlog.get_logger("broker.engines.redis")
+
+_FIRST_WAIT: Final = 0.05
+_LONGEST_WAIT: Final = 1.0
+_SETTLED: Final = 2.0
+"""Seconds after which a link counts as one that works: the next time it ends, it is dialled at once."""
+
+_SENTINEL_INTERVAL: Final = 5.0
+
+OnUp = Callable[[Link], Awaitable[None]]
+
+
+@final
+class Line:
+    """A way to one master. `link` is None while it is away, and `why` tells the reason.
+
+    Every dial asks anew where the master is: `pick`, which may name one, or else the shard. `on_up` prepares each new
+    link before anybody else uses it.
+    """
+
+    def __init__(
+        self,
+        shard: Shard,
+        purpose: str,
+        on_up: OnUp,
+        *,
+        pick: Callable[[], Server | None] = lambda: None,
+        on_message: OnMessage | None = None,
+    ) -> None:
+        self.link: Link | None = None
+        self.why = f"{pick() or shard}: not connected yet"
+        self.up = trio.Event()  # set by the first link, stays set
+        self._pick = pick
+        self._shard = shard
+        self._purpose = purpose
+        self._on_up = on_up
+        self._on_message = on_message
+
+    def need(self) -> Link:
+        """The link.
+
+        Raises:
+            EngineUnavailable: it is away.
+        """
+        link = self.link
+        if link is None:
+            raise EngineUnavailable(self.why)
+        return link
+
+    async def run(self) -> None:
+        """Keep the link up until cancelled."""
+        wait = 0.0
+        told = ""
+        away_since = trio.current_time()
+        while True:
+            connected = trio.current_time()
+            try:
+                async with open_master(self._shard, self._pick(), self._on_message) as (link, _):
+                    await self._on_up(link)
+                    self.link = link
+                    self.up.set()
+                    connected = trio.current_time()
+                    if told:
+                        told = ""
+                        _log.info(
+                            "Redis is back",
+                            server=link.server,
+                            link=self._purpose,
+                            away=f"{connected - away_since:.1f}s",
+                        )
+                    await self._wait_gone(link)
+                    self.why = link.why
+            except EngineUnavailable as error:
+                self.why = str(error)
+            finally:
+                was_up, self.link = self.link is not None, None
+            if was_up:
+                away_since = trio.current_time()
+                if away_since - connected > _SETTLED:
+                    wait = 0.0
+            if self.why != told:  # once per reason, not once per dial
+                told = self.why
+                _log.warning("Redis is away, dialling again", link=self._purpose, reason=self.why)
+            await trio.sleep(wait * random.uniform(0.5, 1.0))
+            wait = min(max(wait * 2, _FIRST_WAIT), _LONGEST_WAIT)
+
+    async def _wait_gone(self, link: Link) -> None:
+        """Until the link ends. Where there are Sentinels, they are asked whether it still leads to the master."""
+        if self._shard.kind is not Kind.SENTINEL:
+            await link.gone.wait()
+        while not link.gone.is_set():
+            with trio.move_on_after(_SENTINEL_INTERVAL):
+                await link.gone.wait()
+                return
+            try:
+                master = await find_master(self._shard)
+            except EngineUnavailable:
+                continue  # Redis works without them
+            if str(master) != link.server:
+                link.close(f"Sentinels name another master, {master}")

@@ -1,0 +1,187 @@
+"""Pub/sub of one shard: what is subscribed, put back after every redial, and proof that it delivers.
+
+Subscriptions of one turn of the loop leave in few commands. After a redial everything is subscribed again, and then
+the hub is told which channels were away, so that it checks the positions of whoever holds one. A canary, sent through
+the command link whenever nothing was heard for a second, shows that messages really arrive: a pub/sub link that is up
+and silent is closed, and the node is not ready meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Final, final
+
+import structlog
+import trio
+
+from broker.eager import own_task
+from broker.engines.redis.address import Server, Shard
+from broker.engines.redis.commands import Commands
+from broker.engines.redis.line import Line
+from broker.engines.redis.link import Call, Link, ReplyError, pack
+from broker.hub import EngineUnavailable
+
+__all__ = ["PubSub"]
+
+_log = structlog.get_logger("broker.engines.redis")
+
+_BATCH: Final = 512
+"""Channels of one command."""
+_PROBE_INTERVAL: Final = 1.0
+_SUSPICIOUS: Final = 2
+_DEAF: Final = 3
+"""Silent intervals, each with a canary, after which the node is not ready, and after which the link is closed."""
+
+
+def _nobody(*_: object) -> None:
+    raise AssertionError("attach comes first")
+
+
+@final
+class PubSub:
+    """Channels of one shard that this node hears. Names are those in Redis; values what the hub calls them."""
+
+    def __init__(
+        self,
+        shard: Shard,
+        commands: Commands,
+        probe: bytes,
+        pick: Callable[[], Server | None],
+    ) -> None:
+        self._channels: dict[bytes, str] = {}
+        self._others: dict[bytes, Callable[[bytes], None]] = {}
+        self._commands = commands
+        self._probe = probe
+        self._take: Callable[[str, bytes], None] = _nobody
+        self._interrupted: Callable[[Collection[str]], None] = _nobody
+        self._batch: list[tuple[bytes, bytes, Call]] = []
+        self._wake = trio.Event()
+        self._heard = False
+        self._silent = 0
+        self._was_up = False
+        self.line = Line(shard, "pub/sub", self._restore, pick=pick, on_message=self._on_message)
+
+    def attach(self, take: Callable[[str, bytes], None], interrupted: Callable[[Collection[str]], None]) -> None:
+        """Tell, once and before anything is subscribed, whom to call: with each message of a channel, and with the
+        channels of which messages may be lost."""
+        self._take, self._interrupted = take, interrupted
+
+    @property
+    def deaf(self) -> str:
+        """Why messages may not arrive although the link is up; empty while there is no doubt."""
+        link = self.line.link
+        if link is None or self._silent < _SUSPICIOUS:
+            return ""
+        return f"{link.server}: connected, and delivers nothing"
+
+    # ---- what is heard --------------------------------------------------------------------------------------------
+
+    async def subscribe(self, name: bytes, channel: str) -> None:
+        """From the return on, messages to `name` are taken as the channel's.
+
+        Raises:
+            EngineUnavailable: pub/sub is away, or went away meanwhile.
+        """
+        self.line.need()
+        self._channels[name] = channel
+        try:
+            await self._change(b"SUBSCRIBE", name)
+        except EngineUnavailable:
+            self._channels.pop(name, None)
+            raise
+
+    async def unsubscribe(self, name: bytes) -> None:
+        """Hear `name` no longer. Without a link there is nothing to tell Redis."""
+        self._channels.pop(name, None)
+        if self.line.link is not None:
+            await self._change(b"UNSUBSCRIBE", name)
+
+    def listen(self, name: bytes, received: Callable[[bytes], None]) -> None:
+        """Hear `name`, which is no channel, from soon on and for good. Synchronous."""
+        self._others[name] = received
+        self._batch.append((b"SUBSCRIBE", name, Call()))
+        self._wake.set()
+
+    async def _change(self, verb: bytes, name: bytes) -> None:
+        await own_task()
+        call = Call()
+        self._batch.append((verb, name, call))
+        self._wake.set()
+        reply = await call.wait()
+        if isinstance(reply, ReplyError):
+            raise EngineUnavailable(str(reply))
+
+    async def _send_batches(self) -> None:
+        """Everything that was asked for in one turn, in its order."""
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            batch, self._batch = self._batch, []
+            link = self.line.link
+            start = 0
+            while start < len(batch):
+                verb = batch[start][0]
+                stop = start + 1
+                while stop < len(batch) and stop - start < _BATCH and batch[stop][0] is verb:
+                    stop += 1
+                part = batch[start:stop]
+                start = stop
+                calls = [call for _, _, call in part]
+                try:
+                    if link is None:
+                        raise EngineUnavailable(self.line.why)
+                    link.send(pack((verb, *(name for _, name, _ in part))), calls)
+                except EngineUnavailable as error:
+                    for call in calls:
+                        call.answer(error)
+
+    def _on_message(self, name: bytes, data: bytes) -> None:
+        self._heard = True
+        channel = self._channels.get(name)
+        if channel is not None:
+            self._take(channel, data)
+        elif name in self._others:
+            self._others[name](data)
+
+    # ---- the link comes and goes ----------------------------------------------------------------------------------
+
+    async def _restore(self, link: Link) -> None:
+        names = [*self._channels, *self._others, self._probe]
+        calls = [Call() for _ in names]
+        for start in range(0, len(names), _BATCH):
+            stop = start + _BATCH
+            link.send(pack((b"SUBSCRIBE", *names[start:stop])), calls[start:stop])
+        for call in calls:
+            reply = await call.wait()
+            if isinstance(reply, ReplyError):
+                raise EngineUnavailable(f"{link.server}: {reply}")
+        self._silent = 0
+        if self._channels and self._was_up:
+            _log.info("subscribed again", server=link.server, channels=len(self._channels))
+            self._interrupted(list(self._channels.values()))
+        self._was_up = True
+
+    async def _listen(self) -> None:
+        """Send a canary whenever nothing was heard, and give a deaf link up."""
+        while True:
+            await trio.sleep(_PROBE_INTERVAL)
+            link = self.line.link
+            if link is None or self._heard:
+                self._heard, self._silent = False, 0
+                continue
+            try:
+                with trio.move_on_after(_PROBE_INTERVAL):  # on time or not: what matters is whether it is heard
+                    await self._commands.call(self._probe, b"PUBLISH", self._probe, b"probe")
+            except EngineUnavailable:
+                continue  # no canary, no verdict
+            self._silent += 1
+            if self._silent >= _DEAF:
+                self._silent = 0
+                link.close("pub/sub delivers nothing")
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.line.run, name="redis pub/sub")
+            nursery.start_soon(self._send_batches, name="redis subscriptions")
+            nursery.start_soon(self._listen, name="redis canary")
