@@ -30,14 +30,13 @@ import trio
 from broker import PROTOCOL_VERSION, __version__
 from broker.admin import dev_page
 from broker.api import Api, HttpApi, ServerHandle
-from broker.auth import TokenVerifier
-from broker.channels import Channels
 from broker.config import Config, ConfigError, configure
 from broker.engines import open_engine
-from broker.hooks import Proxies, http_backends
+from broker.hooks import Hooks, HooksError, LoadedHooks, load_hooks
 from broker.http1 import Request, response
 from broker.hub import Broker, Controller, EngineUnavailable, Node, Presence, open_node
-from broker.observe import Counters, Metrics, Read, set_up_logs
+from broker.observe import Metrics, Read, set_up_logs
+from broker.rules import Clock, make_rules
 from broker.sessions import Context, Rules
 from broker.supervisor import STOP_SIGNALS, Stopped, deadline_for_leaving, open_signals
 from broker.tls import TlsOptions, listener_context
@@ -57,21 +56,20 @@ from broker.transports import (
     open_doors,
 )
 
-__all__ = ["Server", "StartError", "make_rules", "open_server", "serve"]
+__all__ = ["Server", "StartError", "open_server", "serve"]
 
 _log = structlog.get_logger("broker")
 
 _API_BODY_LIMIT: Final = 64 << 20
 """Bytes of one API request: Centrifugo has no limit, a server that has to live needs one."""
+_WATCH: Final = 0.5
+"""Seconds between two looks at the files of the application's hooks."""
 _GET: Final = frozenset({"GET", "HEAD"})
 _POST: Final = frozenset({"POST"})
 
 
 class StartError(Exception):
     """Why the server cannot start, in one line."""
-
-
-Clock = Callable[[], float]
 
 
 class Engine(Protocol):
@@ -107,52 +105,13 @@ class Server:
     context: Context
     sites: Sequence[Site]
     urls: Sequence[str]
+    hooks: LoadedHooks | None = None
+    """What the configuration's `hooks` gave."""
 
     def reload(self, rules: Rules) -> None:
         """Sessions and the API read their rules at each use: one assignment changes all of them."""
         old, self.context.rules = self.context.rules, rules
         old.backends.close()
-
-
-def make_rules(
-    config: Config,
-    counters: Counters,
-    wall_clock: Clock = time.time,  # noqa: TID251 (handed out from here)
-) -> Rules:
-    """Everything of a configuration that a reload can change.
-
-    Raises:
-        ValueError: a backend cannot be asked as the configuration says.
-    """
-    connection_tokens = TokenVerifier(
-        config.client.token,
-        wall_clock=wall_clock,
-        skip_signature=config.client.insecure_skip_token_signature_verify,
-    )
-    subscription_tokens = connection_tokens
-    if config.client.subscription_token.enabled:
-        subscription_tokens = TokenVerifier(
-            config.client.subscription_token,
-            wall_clock=wall_clock,
-            skip_signature=config.client.insecure_skip_token_signature_verify,
-        )
-    methods = (config.rpc.without_namespace, *config.rpc.namespaces)
-    proxies = Proxies(
-        client=config.client.proxy,
-        channel=config.channel.proxy,
-        rpc=config.rpc.proxy,
-        named=config.proxies,
-        channels=config.channel,
-        rpc_names=frozenset(each.proxy_name for each in methods if each.proxy_enabled),
-    )
-    return Rules(
-        client=config.client,
-        channels=Channels(config.channel),
-        rpc=config.rpc,
-        connection_tokens=connection_tokens,
-        subscription_tokens=subscription_tokens,
-        backends=http_backends(proxies, counters.hooks),
-    )
 
 
 @asynccontextmanager
@@ -163,6 +122,7 @@ async def open_server(
     rng: random.Random | None = None,
     engine: OpenEngine | None = None,
     listen: bool = True,
+    hooks: Hooks | None = None,
 ) -> AsyncIterator[Server]:
     """A whole server for as long as the block lives.
 
@@ -171,6 +131,7 @@ async def open_server(
         wall_clock: Unix seconds, for tokens.
         rng: makes epochs and spreads timers; tests give a seeded one.
         engine: opens an engine in place of the configured one; tests give one that waits.
+        hooks: asked instead of those that the configuration names.
         listen: whether to bind the configured addresses; without, peers come in by `server.doors.take_in_stream`.
 
     Raises:
@@ -190,9 +151,11 @@ async def open_server(
         open_node(name, opened.broker, opened.presence, opened.controller, version=PROTOCOL_VERSION) as node,
     ):
         try:
-            rules = make_rules(config, node.counters, wall_clock)
-        except ValueError as error:
-            raise StartError(str(error)) from None
+            loaded = load_hooks(config.hooks) if config.hooks and hooks is None else None
+            app = loaded.app if loaded is not None else hooks
+            rules = make_rules(config, node.counters, wall_clock, app)
+        except (ValueError, HooksError) as error:
+            raise StartError(str(error)) from error.__cause__
         context = Context(node, rules, PROTOCOL_VERSION, wall_clock, rng.random)
         api = Api(context)
         sites = _sites(config, context, api, opened, split=external != internal)
@@ -207,7 +170,10 @@ async def open_server(
             for folder in sites[0].folders.values():
                 folder.begin = doors.begin
             try:
-                yield Server(ServerHandle(api), node, doors, context, sites, [each.url for each in listening])
+                handle = ServerHandle(api)
+                if app is not None:
+                    app.attach(handle)
+                yield Server(handle, node, doors, context, sites, [each.url for each in listening], loaded)
             finally:
                 context.rules.backends.close()
 
@@ -400,10 +366,17 @@ async def _serve(config: Config, reload: Callable[[], Config]) -> None:
         if server is None:
             return
         try:
-            rules = make_rules(reload(), server.node.counters)
-        except (ConfigError, ValueError) as error:
-            _log.error("configuration not reloaded, the old one stays", error=str(error))
+            fresh = reload()
+            loaded: LoadedHooks | None = None
+            if fresh.hooks:
+                loaded = await trio.to_thread.run_sync(load_hooks, fresh.hooks, server.hooks)
+            rules = make_rules(fresh, server.node.counters, hooks=loaded.app if loaded is not None else None)
+        except (ConfigError, ValueError, HooksError) as error:
+            _log.error("configuration not reloaded, the old one stays", error=str(error), exc_info=error.__cause__)
             return
+        if loaded is not None:
+            loaded.app.attach(server.api)
+        server.hooks = loaded
         server.reload(rules)
         _log.info("configuration reloaded")
 
@@ -411,14 +384,28 @@ async def _serve(config: Config, reload: Callable[[], Config]) -> None:
         open_signals(reload_rules) as signals,
         deadline_for_leaving(signals, config.shutdown.timeout),
         open_server(config) as opened,
+        trio.open_nursery() as nursery,
     ):
         server = opened
+        if config.dev.enabled and opened.hooks is not None:
+            nursery.start_soon(_watch_hooks, opened, reload_rules)
         with _pid_file(config.pid_file):
             _tune_collector()
             _announce(config, opened)
             await signals.stopping.wait()
             _log.info("shutting down")
+            nursery.cancel_scope.cancel()
     _log.info("goodbye")
+
+
+async def _watch_hooks(server: Server, reload: Callable[[], Awaitable[None]]) -> None:
+    """In development: new code is asked as soon as its file is saved. What cannot be imported is told about once."""
+    seen: dict[Path, int] = {}
+    while True:
+        await trio.sleep(_WATCH)
+        if server.hooks is not None and (stamps := server.hooks.stamps_now()) not in (server.hooks.stamps, seen):
+            seen = stamps
+            await reload()
 
 
 def _announce(config: Config, server: Server) -> None:

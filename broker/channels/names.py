@@ -6,7 +6,8 @@ Facts: server-side §1.8 (https://centrifugal.dev/docs/server/channels).
 from __future__ import annotations
 
 import re
-from typing import Final, final
+from collections.abc import Callable
+from typing import Any, Final, final
 
 import attrs
 
@@ -19,6 +20,10 @@ __all__ = ["Channels", "Kind", "Resolved"]
 _CACHE_SIZE: Final = 16_384
 """Names remembered, about 5 MiB when full."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+
+ChannelHooks = Callable[[str], tuple[tuple[str, str], ...]]
+"""Pairs of event and proxy name, for a channel."""
 
 
 @final
@@ -91,15 +96,20 @@ class _Namespace:
 class Channels:
     """The namespaces of one configuration. A reload makes a new one."""
 
-    __slots__ = ("_namespaces", "_options", "_resolved")
+    __slots__ = ("_backed", "_hooks", "_namespaces", "_options", "_resolved")
 
-    def __init__(self, options: ChannelsOptions) -> None:
+    def __init__(self, options: ChannelsOptions, hooks: ChannelHooks | None = None) -> None:
         """Compile the namespaces.
+
+        Args:
+            hooks: who is asked about a channel, over what its namespace says.
 
         Raises:
             ValueError: a `channel_regex` or `subscription_type` is wrong.
         """
         self._options = options
+        self._hooks = hooks
+        self._backed: dict[tuple[str, tuple[tuple[str, str], ...]], ChannelOptions] = {}
         self._resolved: dict[str, Resolved] = {}
         self._namespaces = {"": self._namespace(options.without_namespace)}
         for namespace in options.namespaces:
@@ -167,11 +177,14 @@ class Channels:
         if namespace is None:
             return None
         boundary = options.user_boundary
+        channel_options = namespace.options
+        if self._hooks is not None and (hooks := self._hooks(channel)):
+            channel_options = self._with_hooks(name, channel_options, hooks)
         resolved = Resolved(
             channel=channel,
             namespace=name,
             rest=rest,
-            options=namespace.options,
+            options=channel_options,
             kind=namespace.kind,
             valid=self._valid(channel, rest, namespace.pattern),
             private=private,
@@ -182,6 +195,18 @@ class Channels:
                 self._resolved.clear()
             self._resolved[channel] = resolved
         return resolved
+
+    def _with_hooks(
+        self, namespace: str, options: ChannelOptions, hooks: tuple[tuple[str, str], ...]
+    ) -> ChannelOptions:
+        """As if the namespace named these proxies. There are only a few different ones."""
+        backed = self._backed.get((namespace, hooks))
+        if backed is None:
+            named: dict[str, Any] = {}
+            for kind, name in hooks:
+                named |= {f"{kind}_proxy_enabled": True, f"{kind}_proxy_name": name}
+            backed = self._backed[namespace, hooks] = attrs.evolve(options, **named)
+        return backed
 
     def _valid(self, channel: str, rest: str, pattern: re.Pattern[str] | None) -> bool:
         # Control characters are refused where Centrifugo lets them pass: in a subject, a key or a log line of

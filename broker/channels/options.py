@@ -104,6 +104,9 @@ class ChannelOptions:
     publish_proxy_name: str = "default"
     sub_refresh_proxy_enabled: bool = False
     sub_refresh_proxy_name: str = "default"
+    cache_empty_proxy_enabled: bool = False
+    cache_empty_proxy_name: str = "default"
+    """These two are our own (Centrifugo PRO has them)."""
     subscribe_stream_proxy_enabled: bool = False
     subscribe_stream_proxy_name: str = "default"
     subscribe_stream_proxy_bidirectional: bool = False

@@ -20,7 +20,7 @@ __all__ = ["proxy_problems", "with_proxy_tls"]
 Problem = tuple[str, str]
 
 _CLIENT_KINDS: Final = ("connect", "refresh")
-_CHANNEL_KINDS: Final = ("subscribe", "publish", "sub_refresh")
+_CHANNEL_KINDS: Final = ("subscribe", "publish", "sub_refresh", "cache_empty")
 _MOST_TEXT: Final = 123
 """Bytes of a reason: what a WebSocket close frame has room for."""
 

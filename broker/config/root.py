@@ -91,6 +91,8 @@ class Config:
     usage_stats: UsageStatsOptions = UsageStatsOptions()
     node: NodeOptions = NodeOptions()
     shutdown: ShutdownOptions = ShutdownOptions()
+    hooks: str = ""
+    """Our own option: `package.module:attribute` of a `broker.hooks.Hooks`, asked in this process."""
     pid_file: str = ""
     enable_unreleased_features: bool = False
     dev: DevOptions = DevOptions()

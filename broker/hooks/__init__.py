@@ -1,5 +1,7 @@
 """Hooks: what is asked of the application's backend, and what carries the questions. Centrifugo calls them proxies."""
 
+from broker.channels import Override
+from broker.hooks.app import Hooks
 from broker.hooks.backends import DEFAULT, NO_BACKENDS, Backends, Proxies, http_backends
 from broker.hooks.events import (
     CacheEmptyEvent,
@@ -20,6 +22,8 @@ from broker.hooks.events import (
     SubscribeResult,
 )
 from broker.hooks.hook import Hook, HookDisconnect, HookError, HookFailed
+from broker.hooks.loading import HooksError, LoadedHooks, load_hooks
+from broker.hooks.python import with_python
 
 __all__ = [
     "DEFAULT",
@@ -34,6 +38,10 @@ __all__ = [
     "HookDisconnect",
     "HookError",
     "HookFailed",
+    "Hooks",
+    "HooksError",
+    "LoadedHooks",
+    "Override",
     "Proxies",
     "PublishEvent",
     "PublishResult",
@@ -47,4 +55,6 @@ __all__ = [
     "SubscribeOptions",
     "SubscribeResult",
     "http_backends",
+    "load_hooks",
+    "with_python",
 ]

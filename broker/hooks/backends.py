@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, final
 
 import attrs
@@ -34,6 +34,8 @@ class Backends:
 
     Attributes:
         subscribe, publish, sub_refresh, cache_empty: by the `…_proxy_name` of a namespace; rpc by that of a method's.
+        channel_hooks: pairs of event and name for a channel, where more than its namespace says who is asked.
+        method_hook: the name for a method in the same way, "" where its namespace says it.
         http_headers: names, in lower case, of the headers that some hook wants from a client's request.
         emulated_headers: the same for those of a client's connect command.
         carriers: what has to be closed when nobody asks any more.
@@ -45,6 +47,9 @@ class Backends:
     publish: Mapping[str, Hook[ev.PublishEvent, ev.PublishResult]] = attrs.field(factory=dict)
     sub_refresh: Mapping[str, Hook[ev.SubRefreshEvent, ev.SubRefreshResult]] = attrs.field(factory=dict)
     rpc: Mapping[str, Hook[ev.RpcEvent, ev.RpcResult]] = attrs.field(factory=dict)
+    cache_empty: Mapping[str, Hook[ev.CacheEmptyEvent, ev.CacheEmptyResult]] = attrs.field(factory=dict)
+    channel_hooks: Callable[[str], tuple[tuple[str, str], ...]] | None = None
+    method_hook: Callable[[str], str] = lambda method: ""
     http_headers: frozenset[str] = frozenset()
     emulated_headers: frozenset[str] = frozenset()
     carriers: tuple[HttpCarrier[Any, Any], ...] = ()
@@ -100,6 +105,7 @@ class _Building:
             subscribe=self._by_name("subscribe", channel.subscribe, ev.SubscribeResult),
             publish=self._by_name("publish", channel.publish, ev.PublishResult),
             sub_refresh=self._by_name("sub_refresh", channel.sub_refresh, ev.SubRefreshResult),
+            cache_empty=self._by_name("cache_empty", channel.cache_empty, ev.CacheEmptyResult),
             rpc=self._hooks("rpc", self._proxies.rpc_names, self._proxies.rpc, ev.RpcResult),
             http_headers=frozenset(name.lower() for each in self._used for name in each.http_headers),
             emulated_headers=frozenset(name.lower() for each in self._used for name in each.emulated_headers),

@@ -103,6 +103,14 @@ class Hook(Generic[E, R]):
         except (codes.ClientError, codes.Disconnected):
             calls.durations.add(perf_counter() - started)
             raise
+        except Exception as error:
+            # The wall around the application's code. A bug of a function, in a group or not, is its client's error 100.
+            calls.durations.add(perf_counter() - started)
+            calls.errors += 1
+            bug = HookFailed(f"it raised {type(error).__name__}")
+            bug.__cause__ = error
+            self._complain(bug)
+            raise bug from error
         finally:
             calls.inflight -= 1
 

@@ -115,3 +115,5 @@ class ChannelProxies:
     map_publish: ProxyOptions = ProxyOptions()
     map_remove: ProxyOptions = ProxyOptions()
     shared_poll_refresh: ProxyOptions = ProxyOptions()
+    cache_empty: ProxyOptions = ProxyOptions()
+    """Our own option (Centrifugo PRO has it): asked when a cache that a client recovers from is empty."""

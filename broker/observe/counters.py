@@ -35,14 +35,16 @@ class Durations:
 
 @final
 class Calls:
-    """Calls of one hook: `inflight` are those under way now."""
+    """Calls of one hook: `inflight` are those under way now. `loop_seconds` is the time that a hook in the same process
+    had the loop to itself, `loop_longest` the longest time without a pause."""
 
-    __slots__ = ("durations", "errors", "inflight")
+    __slots__ = ("durations", "errors", "inflight", "loop_longest", "loop_seconds")
 
     def __init__(self) -> None:
         self.durations = Durations()
         self.errors = 0
         self.inflight = 0
+        self.loop_seconds = self.loop_longest = 0.0
 
 
 @final

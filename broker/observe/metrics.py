@@ -219,6 +219,19 @@ class _Collector(Collector):
             hook,
             {key: calls.inflight for key, calls in c.hooks.items()},
         )
+        in_process = {key[1:]: calls for key, calls in c.hooks.items() if key[0] == "python"}
+        yield _count(
+            "hook_loop_seconds_total",
+            "Time that a Python hook had the event loop to itself.",
+            hook[1:],
+            {key: calls.loop_seconds for key, calls in in_process.items()},
+        )
+        yield _gauge(
+            "hook_loop_longest_seconds",
+            "Longest time that a Python hook held the event loop without a pause.",
+            hook[1:],
+            {key: calls.loop_longest for key, calls in in_process.items()},
+        )
 
 
 def _registered(adjective: str, given: bool) -> str:
@@ -230,7 +243,7 @@ def _by_type(name: str, text: str, values: Mapping[str, int]) -> Metric:
     return _count(name, text, ("type", *_NS), {(kind, ""): values.get(kind, 0) for kind in kinds})
 
 
-def _count(name: str, text: str, labels: tuple[str, ...], values: Mapping[tuple[str, ...], int]) -> Metric:
+def _count(name: str, text: str, labels: tuple[str, ...], values: Mapping[tuple[str, ...], float]) -> Metric:
     family = Metric(f"centrifugo_{name.removesuffix('_total')}", text, "counter")
     for key, value in values.items():
         family.add_sample(f"centrifugo_{name}", dict(zip(labels, key, strict=True)), value)

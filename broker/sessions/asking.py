@@ -11,6 +11,7 @@ from typing import TypedDict, TypeVar
 
 from broker.channels import Resolved, Source, SubscribeGrant
 from broker.hooks import (
+    CacheEmptyEvent,
     ConnectEvent,
     ConnectResult,
     Hook,
@@ -27,7 +28,7 @@ from broker.hooks import (
 from broker.protocol import ConnectRequest, codes
 from broker.sessions.client import Client, Status
 
-__all__ = ["connect", "publish", "refresh", "rpc", "sub_refresh", "subscribe"]
+__all__ = ["cache_empty", "connect", "publish", "refresh", "rpc", "sub_refresh", "subscribe"]
 
 E = TypeVar("E")
 R = TypeVar("R")
@@ -112,6 +113,21 @@ async def rpc(client: Client, name: str, method: str, data: bytes) -> bytes:
     hook = client.context.rules.backends.rpc[name]
     result = await _ask(client, hook, RpcEvent(**_who(client), method=method, data=data))
     return b"" if result is None else result.data
+
+
+async def cache_empty(client: Client, channel: str) -> bool:
+    """There is no latest publication: whether the backend has published one meanwhile. No answer is a no."""
+    backends, resolved = client.context.rules.backends, client.context.rules.channels.resolve(channel)
+    if resolved is None or not resolved.options.cache_empty_proxy_enabled:
+        return False
+    hook = backends.cache_empty.get(resolved.options.cache_empty_proxy_name)
+    if hook is None:
+        return False
+    try:
+        result = await _heard(hook, CacheEmptyEvent(channel=channel))
+    except HookFailed:
+        return False
+    return result is not None and result.populated
 
 
 async def refresh(client: Client, hook: Hook[RefreshEvent, RefreshResult]) -> RefreshResult:

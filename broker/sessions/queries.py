@@ -64,6 +64,8 @@ def rpc(client: Client, id: int, request: RpcRequest) -> Waiting | None:
     if ping.enabled and method == ping.method:
         client.reply(client.wire.codec.rpc(id, b""))
         return None
+    if name := rules.backends.method_hook(method):
+        return _ask(client, id, name, method, bytes(request.data))
     options = rules.rpc.of_method(method) if hooks else None
     if options is None:
         raise codes.ClientError(codes.METHOD_NOT_FOUND)

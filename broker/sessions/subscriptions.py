@@ -18,7 +18,7 @@ from broker.channels import SubscribeGrant
 from broker.eager import begin, go_on, own_task
 from broker.hub import DeltaMode, EngineUnavailable, GroupKey, HistoryPage, HistoryQuery, UnrecoverablePosition
 from broker.protocol import Filter, Publication, StreamPosition, SubscribeResult, codes
-from broker.sessions import recovery
+from broker.sessions import asking, recovery
 from broker.sessions.client import Client, ClientSubscription, Status
 
 __all__ = [
@@ -133,7 +133,10 @@ async def _read(
         return (await history(HistoryQuery())).top, None
     limit = client.context.rules.client.recovery_max_publication_limit
     if grant.recovery_mode_cache:
-        page = await history(HistoryQuery(limit if wanted.filter is not None else 1, reverse=True))
+        latest = HistoryQuery(limit if wanted.filter is not None else 1, reverse=True)
+        page = await history(latest)
+        if not page.publications and await asking.cache_empty(client, channel):
+            page = await history(latest)
         return page.top, recovery.recover_cache(page, wanted.since, wanted.filter)
     try:
         page = await history(HistoryQuery(limit, since=wanted.since))

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from broker.app import make_rules
 from broker.auth import make_token
+from broker.rules import make_rules
 from tests.support.peers import House, WallClock, configured, open_house, options, secured, token
 
 pytestmark = pytest.mark.virtual_time

@@ -21,6 +21,7 @@ from broker.app import Server, open_server
 from broker.auth import make_token
 from broker.config import Config, Sources, load
 from broker.engines import open_memory_engine
+from broker.hooks import Hooks
 from tests.support import protobuf
 from tests.support.slow_engine import Pace, Wire, slow_engine
 
@@ -312,7 +313,12 @@ class WallClock:
 
 @asynccontextmanager
 async def open_house(
-    options: Mapping[str, Any] | None = None, *, seed: int = 1, pace: Pace | None = None, wire: Wire | None = None
+    options: Mapping[str, Any] | None = None,
+    *,
+    seed: int = 1,
+    pace: Pace | None = None,
+    wire: Wire | None = None,
+    hooks: Hooks | None = None,
 ) -> AsyncIterator[House]:
     """A server with `options`; at the end its clients leave, and nothing of them may remain.
 
@@ -321,7 +327,12 @@ async def open_house(
     engine = open_memory_engine if pace is None else slow_engine(pace, wire)
     async with (
         open_server(
-            configured(options), wall_clock=WallClock(), rng=random.Random(seed), engine=engine, listen=False
+            configured(options),
+            wall_clock=WallClock(),
+            rng=random.Random(seed),
+            engine=engine,
+            listen=False,
+            hooks=hooks,
         ) as server,
         trio.open_nursery() as nursery,
     ):

@@ -1,0 +1,230 @@
+"""One truth: a backend over HTTP and a function in the process that answer the same give clients the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, final
+
+import attrs
+import pytest
+
+from broker.hooks import (
+    ConnectResult,
+    HookDisconnect,
+    HookError,
+    Hooks,
+    Override,
+    PublishResult,
+    RpcResult,
+    SubscribeOptions,
+    SubscribeResult,
+)
+from tests.support.backend import Backend
+from tests.support.peers import HISTORY, WALL, House, RawClient, open_house, secured, token
+
+pytestmark = pytest.mark.virtual_time(idle=0.02)
+
+NOW = int(WALL)
+Talk = Callable[[House], Awaitable[list[Any]]]
+
+
+async def answered(client: RawClient, **command: Any) -> None:
+    """Send a command, and read until it was answered, or the connection was closed."""
+    id = await client.command(**command)
+    while client.closed is None and all(unit.get("id") != id for unit in client.units):
+        await client._read()
+    await client.arrived()
+
+
+async def subscribes(house: House) -> list[Any]:
+    client = await house.connected(token=token("42", info={"name": "A"}))
+    await answered(client, subscribe={"channel": "news", "data": {"a": 1}})
+    await house.api("publish", channel="news", data={"n": 1})
+    await client.arrived()
+    return [*client.units, client.closed]
+
+
+async def publishes(house: House) -> list[Any]:
+    client = await house.connected(token=token("42"))
+    await client.ask(subscribe={"channel": "news", "token": token("42", channel="news")})
+    await answered(client, publish={"channel": "news", "data": {"text": "hi"}})
+    history = await house.api("history", channel="news", limit=10)
+    return [*client.units, client.closed, len(history["result"]["publications"])]
+
+
+async def calls(house: House) -> list[Any]:
+    client = await house.connected(token=token("42"))
+    await answered(client, rpc={"method": "sum", "data": [1, 2]})
+    return [*client.units, client.closed]
+
+
+async def connects(house: House) -> list[Any]:
+    client = await house.client()
+    await answered(client, connect={"data": {"a": 1}, "name": "js"})
+    return [*client.units, client.closed]
+
+
+@final
+@attrs.frozen
+class Case:
+    """What one backend says, in both languages; `error` is what the log may hold."""
+
+    kind: str
+    talk: Talk
+    http: Any
+    python: Any
+    error: str = ""
+
+
+ERROR = {"error": {"code": 1000, "message": "no", "temporary": True}}
+BYE = {"disconnect": {"code": 4500, "reason": "bye"}}
+
+
+def refusals(kind: str, talk: Talk) -> list[Case]:
+    return [
+        Case(kind, talk, ERROR, HookError(1000, "no", temporary=True)),
+        Case(kind, talk, BYE, HookDisconnect(4500, "bye")),
+        Case(kind, talk, {}, None),
+        Case(kind, talk, [], "no result", error="a hook failed"),
+    ]
+
+
+CASES = [
+    *refusals("subscribe", subscribes),
+    *refusals("publish", publishes),
+    *refusals("rpc", calls),
+    *refusals("connect", connects),
+    Case(
+        "subscribe",
+        subscribes,
+        {
+            "result": {
+                "expire_at": NOW + 60,
+                "info": {"role": "x"},
+                "data": {"hello": 1},
+                "override": {"presence": {"value": True}, "force_recovery": {"value": True}},
+            }
+        },
+        SubscribeResult(
+            expire_at=NOW + 60,
+            info={"role": "x"},
+            data={"hello": 1},
+            override=Override(presence=True, force_recovery=True),
+        ),
+    ),
+    Case("subscribe", subscribes, {"result": {"expire_at": NOW - 60}}, SubscribeResult(expire_at=NOW - 60)),
+    Case(
+        "publish",
+        publishes,
+        {"result": {"data": {"text": "better"}, "tags": {"a": "b"}, "skip_history": True}},
+        PublishResult(data={"text": "better"}, tags={"a": "b"}, skip_history=True),
+    ),
+    Case("publish", publishes, {"result": {"data": None}}, PublishResult(data=b"null")),
+    Case("rpc", calls, {"result": {"data": {"sum": 3}}}, RpcResult(data={"sum": 3})),
+    Case(
+        "connect",
+        connects,
+        {
+            "result": {
+                "user": "42",
+                "expire_at": NOW + 60,
+                "info": {"n": 1},
+                "data": [1],
+                "channels": ["news"],
+                "subs": {"chat": {"data": "x", "override": {"force_positioning": {"value": True}}}},
+            }
+        },
+        ConnectResult(
+            user="42",
+            expire_at=NOW + 60,
+            info={"n": 1},
+            data=[1],
+            channels=["news"],
+            subs={"chat": SubscribeOptions(data="x", override=Override(force_positioning=True))},
+        ),
+    ),
+    Case("connect", connects, {"result": {"channels": ["nowhere:x"]}}, ConnectResult(channels=["nowhere:x"])),
+    Case("connect", connects, {"result": {"expire_at": 5}}, ConnectResult(expire_at=5)),
+]
+
+
+def proxied(backend: Backend, kind: str) -> dict[str, Any]:
+    """A server that asks the backend about one event."""
+    proxy = {"endpoint": backend.url("/parity"), "timeout": "600s"}
+    channel: dict[str, Any] = {"without_namespace": dict(HISTORY)}
+    sections: dict[str, Any] = {"channel": channel}
+    if kind == "connect":
+        return {**secured(client={"proxy": {"connect": {"enabled": True, **proxy}}}), **sections}
+    if kind == "rpc":
+        sections["rpc"] = {"without_namespace": {"proxy_enabled": True}, "proxy": proxy}
+    else:
+        channel["without_namespace"][f"{kind}_proxy_enabled"] = True
+        channel["proxy"] = {kind: proxy}
+    return {**secured(), **sections}
+
+
+def plain() -> dict[str, Any]:
+    return {**secured(), "channel": {"without_namespace": dict(HISTORY)}}
+
+
+def hooks(case: Case) -> Hooks:
+    """The same as a function."""
+    app = Hooks()
+    on = getattr(app.on, case.kind)
+
+    @(on(timeout=600) if case.kind == "connect" else on("*", timeout=600))
+    async def function(event: Any) -> Any:
+        if isinstance(case.python, Exception):
+            raise case.python
+        return case.python
+
+    return app
+
+
+def told(units: list[Any]) -> list[Any]:
+    """Without what differs from run to run."""
+    text = repr(units)
+    text = re.sub(r"'[0-9a-f]{8}-[0-9a-f-]{27}'", "'id'", text)
+    text = re.sub(r"'ttl': \d+", "'ttl': 1", text)  # the second one runs a little later
+    return [re.sub(r"'epoch': '\w+'", "'epoch': 'e'", text)]
+
+
+@pytest.mark.parametrize("case", CASES, ids=[f"{case.kind}-{at}" for at, case in enumerate(CASES)])
+async def test_clients_see_the_same(case: Case, backend: Backend, error_log: Any) -> None:
+    if case.error:
+        error_log.expect(case.error)
+    await backend.answer("/parity", case.http)
+    async with open_house(proxied(backend, case.kind)) as house:
+        over_http = told(await case.talk(house))
+    assert await backend.requests("/parity")
+    async with open_house(plain(), hooks=hooks(case)) as house:
+        in_process = told(await case.talk(house))
+    assert in_process == over_http
+
+
+FIELDS: Mapping[str, Mapping[str, Any]] = {
+    "connect": {"data": b'{"a": 1}', "name": "js", "user": ""},
+    "subscribe": {"data": b'{"a": 1}', "channel": "news", "user": "42"},
+    "publish": {"data": b'{"text": "hi"}', "channel": "news", "user": "42"},
+    "rpc": {"data": b"[1, 2]", "method": "sum", "user": "42"},
+}
+
+
+@pytest.mark.parametrize("kind", FIELDS)
+async def test_functions_are_told_what_backends_are(kind: str) -> None:
+    talk = next(case.talk for case in CASES if case.kind == kind)
+    events: list[Any] = []
+    app = Hooks()
+    on = getattr(app.on, kind)
+
+    @(on() if kind == "connect" else on("*"))
+    def function(event: Any) -> None:
+        events.append(event)
+
+    async with open_house(plain(), hooks=app) as house:
+        await talk(house)
+    (event,) = events
+    assert {name: getattr(event, name) for name in FIELDS[kind]} == FIELDS[kind]
+    assert (event.transport, event.protocol) == ("websocket", "json")
+    assert event.client
