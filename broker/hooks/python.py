@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import types
-from collections.abc import Coroutine, Generator, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from time import perf_counter
 from typing import Any, Final, Generic, TypeVar, final
@@ -60,31 +59,12 @@ class PythonCarrier(Generic[E, R]):
                 )
             else:
                 async with self._limiter:
-                    answer = await self._metered(call(event))
+                    answer = await _Metered(call(event), self._count)
         except SystemExit:
             raise HookFailed("it tried to end the process") from None
         if answer is not None and not isinstance(answer, self._result):
             raise HookFailed(f"it returned {type(answer).__name__} instead of {self._result.__name__}")
         return answer
-
-    @types.coroutine
-    def _metered(self, work: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
-        """Run `work`, and count the time that it has the loop to itself."""
-        value: Any = None
-        error: BaseException | None = None
-        while True:
-            began = perf_counter()
-            try:
-                trap = work.send(value) if error is None else work.throw(error)
-            except StopIteration as end:
-                return end.value
-            finally:
-                self._count(perf_counter() - began)
-            value = error = None
-            try:
-                value = yield trap
-            except BaseException as raised:  # handed on to `work`
-                error = raised
 
     def _count(self, seconds: float) -> None:
         calls = self._calls
@@ -93,6 +73,39 @@ class PythonCarrier(Generic[E, R]):
             calls.loop_longest = seconds
             if seconds > _HEAVY:
                 _log.warning("a hook held the loop", name=self._function.name, seconds=round(seconds, 3))
+
+
+@final
+class _Metered:
+    """Awaits a coroutine, and counts each stretch of time that it has the loop to itself."""
+
+    __slots__ = ("_count", "_work")
+
+    def __init__(self, work: Coroutine[Any, Any, Any], count: Callable[[float], None]) -> None:
+        self._work = work
+        self._count = count
+
+    def __await__(self) -> _Metered:
+        return self
+
+    def __iter__(self) -> _Metered:
+        return self
+
+    def __next__(self) -> Any:
+        return self.send(None)
+
+    def send(self, value: Any) -> Any:
+        began = perf_counter()
+        try:
+            return self._work.send(value)
+        finally:
+            self._count(perf_counter() - began)
+
+    def throw(self, *error: Any) -> Any:
+        return self._work.throw(*error)
+
+    def close(self) -> None:
+        self._work.close()
 
 
 def with_python(backends: Backends, app: Hooks, calls: CallsBy) -> Backends:
