@@ -148,9 +148,9 @@ class SessionLink:
 
     async def deliver(self, frame: bytes) -> bool:
         """Let the session handle a frame, in its turn. Returns False if the session has ended."""
-        while self._free is not None and not self._ended:
-            await own_task()
-            await self._free.wait()
+        while (free := self._free) is not None and not self._ended:
+            await own_task()  # it may be free before the task of its own begins
+            await free.wait()
         if self._ended:
             return False
         self._came = frame
