@@ -41,7 +41,7 @@ class AnswerReader:
         self._head_bytes = 0
         self._in_head = True
         self._until_end = True  # the body ends with the connection, unless a header tells its length
-        self._surplus = False
+        self._surplus = self._keep_alive = False
         self.begun = False
         """Whether a byte of it has come."""
         self.complete = False
@@ -84,7 +84,7 @@ class AnswerReader:
     @property
     def reusable(self) -> bool:
         """Whether another request may follow on the connection: the answer is whole, and nothing came behind it."""
-        return self.complete and not self._until_end and not self._surplus and bool(self._parser.should_keep_alive())
+        return self.complete and self._keep_alive and not self._until_end and not self._surplus
 
     def response(self) -> Response:
         """The answer, once it is complete."""
@@ -121,4 +121,5 @@ class AnswerReader:
 
     def on_message_complete(self) -> None:
         if not self._in_head:
+            self._keep_alive = self._parser.should_keep_alive()  # it forgets the headers after this
             self.complete = True

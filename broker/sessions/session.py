@@ -2,7 +2,8 @@
 
 What each command does stands in the modules beside this one. Commands are handled one after another, and a handler
 writes its reply itself, so that replies and pushes leave in the order in which they arose. What need not wait is done
-by a plain call; what may is a coroutine, run before the next command.
+by a plain call; what may is a coroutine, run before the next command. With `client.concurrency` above 1 so many of
+those run side by side, and answers leave as they come.
 
 Facts: client protocol (https://centrifugal.dev/docs/transports/client_protocol).
 """
@@ -36,6 +37,8 @@ _CLEANUP_TIMEOUT = 5.0
 """Seconds that presence and leave events of a client that is gone may take."""
 _COMMANDS_PER_TURN = 128
 """Commands of one frame handled before others get a turn."""
+_ALONE: Final = frozenset({"connect", "unsubscribe"})
+"""Commands that the next ones wait for, whatever `client.concurrency` says."""
 _ENDINGS: Final = (MalformedFrame, NotJson, codes.Disconnected)
 """What a command may raise that ends its connection."""
 
@@ -44,10 +47,12 @@ _ENDINGS: Final = (MalformedFrame, NotJson, codes.Disconnected)
 class Session(Client):
     """A `hub.Subscriber` and `hub.Timed`."""
 
-    __slots__ = ()
+    __slots__ = ("_aside", "_room")
 
     def __init__(self, peer: Peer, context: Context) -> None:
         super().__init__(peer, context)
+        self._aside = 0  # commands that run beside the others
+        self._room: trio.Event | None = None  # the next one waits for the end of one of them
         context.node.timers.arm(self, trio.current_time() + context.rules.client.stale_close_delay)
 
     # ---- commands -------------------------------------------------------------------------------------------------
@@ -154,6 +159,8 @@ class Session(Client):
         except codes.ClientError as failure:
             self._answer_error(id, method, failure.error)
         if waiting is not None:
+            if self.context.rules.client.concurrency > 1 and method not in _ALONE:
+                return self._run_aside(id, method, started, waiting)
             return self._finish(id, method, started, waiting)
         self.context.node.counters.commands[method].add(perf_counter() - started)
         return None
@@ -166,6 +173,31 @@ class Session(Client):
         except EngineUnavailable:
             self._answer_error(id, method, codes.INTERNAL)
         self.context.node.counters.commands[method].add(perf_counter() - started)
+
+    async def _run_aside(self, id: int, method: str, started: float, waiting: Waiting) -> None:
+        """Begin one command, and go on to the next at once; or as soon as one of too many has ended."""
+        try:
+            while self._aside >= self.context.rules.client.concurrency:
+                await own_task()
+                if self._room is None:
+                    self._room = trio.Event()
+                await self._room.wait()
+        except trio.Cancelled:
+            waiting.close()
+            raise
+        self._aside += 1
+        self.peer.run(self._guarded(self._finish(id, method, started, waiting)))
+
+    async def _guarded(self, work: Waiting) -> None:
+        try:
+            await work
+        except _ENDINGS as error:
+            self._end_by(error)
+        finally:
+            self._aside -= 1
+            if self._room is not None:
+                self._room.set()
+                self._room = None
 
     def _answer_error(self, id: int, method: str, error: codes.Error) -> None:
         if self.status is Status.CLOSED:

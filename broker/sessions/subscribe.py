@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import trio
+
 from broker.auth import TokenExpired, TokenInvalid
 from broker.channels import Kind, Resolved, Source, SubscribeGrant, subscribe_decided_by
+from broker.eager import own_task
 from broker.protocol import (
     Filter,
     StreamPosition,
@@ -18,6 +21,8 @@ from broker.sessions.subscriptions import Wanted
 
 __all__ = ["subscribe", "unsubscribe", "verify_subscription"]
 
+_IN_FLIGHT = 5.0
+"""Seconds that an unsubscribe waits for the subscribe before it."""
 _REJECT_UNRECOVERED = 2
 """The bit of a subscribe's `flag` that asks for error 112 instead of `recovered: false`."""
 
@@ -123,12 +128,20 @@ def _filter(request: SubscribeRequest, grant: SubscribeGrant) -> Filter | None:
 
 
 async def unsubscribe(client: Client, id: int, request: UnsubscribeRequest) -> None:
-    """End a subscription, server-side ones too. Not being subscribed is a success."""
+    """End a subscription, server-side ones too. Not being subscribed is a success; being about to be is waited for."""
     channel = request.channel
     if not channel:
         raise codes.Disconnected(codes.BAD_PROTOCOL)
-    sub = client.subs.pop(channel, None)
+    sub = client.subs.get(channel)
+    if sub is not None and not sub.committed:
+        await own_task()
+        with trio.move_on_after(_IN_FLIGHT) as patience:
+            await sub.wait_settled()
+        if patience.cancelled_caught:
+            raise codes.Disconnected(codes.SERVER_ERROR)
+        sub = client.subs.get(channel)
     if sub is not None:
+        del client.subs[channel]
         client.detach(sub)
         await subscriptions.leave(client, channel, sub)
     client.reply(client.wire.codec.unsubscribe(id))

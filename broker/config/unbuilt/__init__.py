@@ -5,7 +5,6 @@ uses, an admin password without `admin.enabled`) have no effect in Centrifugo ei
 
 These are accepted though nothing reads them, since there is nothing for them to do:
 
-- `client.concurrency`: how many commands of one client may be handled at a time. One at a time is always allowed.
 - `client.channel_position_max_time_lag`: bounds the delay between a remote engine and this node. Memory has none.
 - `client.connect_code_to_unidirectional_disconnect`, `emulation`: for transports that are refused by themselves.
 - `websocket.read_buffer_size`, `write_buffer_size`, `use_write_buffer_pool`: tune buffers of Go's library; there are
