@@ -18,6 +18,8 @@ from broker.http1.target import Headers, Target
 __all__ = ["Pool"]
 
 _CHUNK: Final = 65_536
+_FRESH: Final = 0.5
+"""Seconds for which a connection is used again without a look at it first."""
 
 
 @final
@@ -71,7 +73,9 @@ class Pool:
         self._most = connections
         self._tls = tls
         self._server_name = server_name
-        self._idle: list[_Link] = []  # the one used last is taken first, so that those too many grow old
+        self._idle: list[
+            tuple[_Link, float]
+        ] = []  # with the time of their last use; the one used last is taken first, so that those too many grow old
         self._turns = trio.lowlevel.ParkingLot()
         self._closed = False
         self.in_use = 0
@@ -103,7 +107,7 @@ class Pool:
         """Close what is idle now, and what is in use when its answer has come."""
         self._closed = True
         while self._idle:
-            self._idle.pop().close()
+            self._idle.pop()[0].close()
 
     async def _exchange(self, request: bytes) -> Response:
         idle = self._take_idle()
@@ -121,8 +125,8 @@ class Pool:
 
     def _take_idle(self) -> _Link | None:
         while self._idle:
-            link = self._idle.pop()
-            if not link.stale():
+            link, used_at = self._idle.pop()
+            if trio.current_time() - used_at < _FRESH or not link.stale():
                 return link
             link.close()
         return None
@@ -156,7 +160,7 @@ class Pool:
             return reader.response()
         finally:
             if reusable:
-                self._idle.append(link)
+                self._idle.append((link, trio.current_time()))
             else:
                 link.close()
 
