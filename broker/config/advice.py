@@ -31,6 +31,12 @@ def advice(config: Config) -> Iterator[str]:
             yield 'client.allowed_origins: "*" lets pages of every site connect'
         elif origin.startswith("*") and not origin.startswith(("*.", "*://")):
             yield f'client.allowed_origins: "{origin}" also matches names that merely end so; write "*.{origin[1:]}"'
+    connect = config.client.proxy.connect
+    if connect.enabled and "*" in config.client.allowed_origins and "cookie" in map(str.lower, connect.http_headers):
+        yield (
+            'INSECURE: client.allowed_origins is "*" and the connect proxy gets cookies: '
+            "pages of every site can connect as your users"
+        )
     if config.node.info_metrics_aggregate_interval != _INTERVAL:
         yield "node.info_metrics_aggregate_interval: the info call gives no metrics in this version"
     if config.prometheus.enabled and not config.http_server.internal_port and reach:

@@ -180,6 +180,14 @@ ADVICE: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+def test_cookies_need_a_list_of_origins(scene: Scene) -> None:
+    connect = {"enabled": True, "endpoint": "http://backend", "http_headers": ["Cookie"]}
+    file = {"client": {"allowed_origins": ["*"], "proxy": {"connect": connect}}}
+    assert any("the connect proxy gets cookies" in line for line in scene.load(file).advice)
+    file["client"]["allowed_origins"] = ["https://example.com"]
+    assert list(scene.load(file).advice) == []
+
+
 @pytest.mark.parametrize(("file", "line"), ADVICE, ids=[line for _, line in ADVICE])
 def test_advice(scene: Scene, file: dict[str, Any], line: str) -> None:
     loaded = scene.load(file)
