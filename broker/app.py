@@ -293,15 +293,16 @@ def _listening(
     config: Config, sites: tuple[Site, Site], external: tuple[str, int], internal: tuple[str, int]
 ) -> list[Listening]:
     http = config.http_server
-    tls = _tls(http.tls, "http_server.tls")
+    http2 = http.http2.enabled
+    tls = _tls(http.tls, "http_server.tls", http2)
     listening: list[Listening] = []
     try:
-        listening.append(Listening(_bind(*external), sites[0], tls))
+        listening.append(Listening(_bind(*external), sites[0], tls, http2))
         if internal != external:
-            inside = _tls(http.internal_tls, "http_server.internal_tls")
+            inside = _tls(http.internal_tls, "http_server.internal_tls", http2)
             if inside is None and not http.tls_external:
                 inside = tls
-            listening.append(Listening(_bind(*internal), sites[1], inside))
+            listening.append(Listening(_bind(*internal), sites[1], inside, http2))
         if http.unix_socket:
             try:
                 listening.append(Listening(bind_unix(http.unix_socket), sites[0]))
@@ -322,9 +323,9 @@ def _bind(address: str, port: int) -> socket.socket:
         raise StartError(f"http_server: cannot listen on {where}: {os.strerror(error.errno or 0)}") from None
 
 
-def _tls(options: TlsOptions, path: str) -> ssl.SSLContext | None:
+def _tls(options: TlsOptions, path: str, http2: bool) -> ssl.SSLContext | None:
     try:
-        return listener_context(options) if options.enabled else None
+        return listener_context(options, http2=http2) if options.enabled else None
     except (ssl.SSLError, OSError) as error:
         raise StartError(f"{path}: the certificate or its key cannot be used: {error}") from None
 

@@ -46,15 +46,16 @@ def client_context(options: TlsOptions) -> ssl.SSLContext:
     return context
 
 
-def listener_context(options: TlsOptions) -> ssl.SSLContext:
-    """What a listener shows, and what it wants to see of its clients. At least TLS 1.2, and HTTP/1.1 by ALPN.
+def listener_context(options: TlsOptions, *, http2: bool = False) -> ssl.SSLContext:
+    """What a listener shows, and what it wants to see of its clients. At least TLS 1.2, and HTTP/1.1 by ALPN, or
+    rather HTTP/2 if it may be.
 
     Raises:
         ssl.SSLError: a certificate or a key cannot be used.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(["h2", "http/1.1"] if http2 else ["http/1.1"])
     _load_certificate(context, options.cert_pem, options.key_pem)
     if options.client_ca_pem:
         context.load_verify_locations(cadata=options.client_ca_pem)

@@ -133,10 +133,16 @@ class Outbox:
         for start in range(0, len(data), _BATCH_BYTES):
             self.offer(data[start : start + _BATCH_BYTES])
             if self._tx is not None:
-                self._sent = trio.Event()
-                await self._sent.wait()
+                await self.wait_sent()
             else:
                 await trio.lowlevel.checkpoint()
+
+    async def wait_sent(self) -> None:
+        """Wait until nothing waits for the peer. Cancel it when the connection ends."""
+        if self._tx is not None:
+            if self._sent is None or self._sent.is_set():
+                self._sent = trio.Event()
+            await self._sent.wait()
 
     def close(self) -> bytes | None:
         """Take no more bytes. Returns those that still wait, or None if a write was cut off half way: then nothing

@@ -57,9 +57,21 @@ class Machine(Protocol):
 @final
 class Connection:
     """A `Readable` for the reader, an `OutboxOwner` for the outbox. `busy` while a coroutine of `run_in_order` waits
-    in its own task: reading is paused then. `ending` from the first decision to end on: nothing begins any more."""
+    in its own task: reading is paused then. `carries` while other connections live on this one. `ending` from the first
+    decision to end on: nothing begins any more."""
 
-    __slots__ = ("_counters", "_cut_off", "_goodbye", "busy", "ending", "link", "machine", "nursery", "outbox")
+    __slots__ = (
+        "_counters",
+        "_cut_off",
+        "_goodbye",
+        "busy",
+        "carries",
+        "ending",
+        "link",
+        "machine",
+        "nursery",
+        "outbox",
+    )
 
     machine: Machine
 
@@ -69,6 +81,7 @@ class Connection:
         self.outbox = Outbox(link, self, limit=outbox_limit, write_timeout=write_timeout)
         self.nursery: trio.Nursery | None = None
         self.busy = False
+        self.carries = False
         self.ending = False
         self._cut_off = False
         self._goodbye: trio.CancelScope | None = None

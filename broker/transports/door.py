@@ -14,6 +14,7 @@ import ssl
 import stat
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Final, final
 
 import attrs
@@ -22,6 +23,7 @@ import trio
 
 from broker.hub import Node
 from broker.protocol import codes
+from broker.transports.alpn import AlpnMachine
 from broker.transports.connection import Connection, Machine
 from broker.transports.http import HttpMachine
 from broker.transports.links import Link, SocketLink, StreamLink, TlsLink
@@ -61,6 +63,8 @@ class Listening:
     sock: socket.socket
     site: Site
     tls: ssl.SSLContext | None = None
+    http2: bool = False
+    """Whether `tls`, if there is one, may agree on HTTP/2."""
 
     @property
     def url(self) -> str:
@@ -155,9 +159,21 @@ class Doors:
         self.connections: set[Connection] = set()
         self._last_gone: trio.Event | None = None
 
-    def take_in(self, link: Link, site: Site) -> None:
-        """Give an accepted peer its connection."""
-        self.begin(link, lambda new: HttpMachine(new, site, self._node.timers, self._node.counters))
+    def take_in(self, link: Link, site: Site, *, http2: bool = False) -> None:
+        """Give an accepted peer its connection; with `http2`, it is one with TLS that may have agreed on that."""
+
+        def http(new: Connection) -> Machine:
+            return HttpMachine(new, site, self._node.timers, self._node.counters)
+
+        if http2:
+            self.begin(link, lambda new: AlpnMachine(new, http(new), partial(self._http2, http)))
+        else:
+            self.begin(link, http)
+
+    def _http2(self, http: Callable[[Connection], Machine], connection: Connection) -> Machine:
+        from broker.transports.http2 import Http2Machine  # h2 costs those who use it
+
+        return Http2Machine(connection, self.begin, http, self._node.timers)
 
     def begin(self, link: Link, machine: Callable[[Connection], Machine]) -> Connection:
         """Begin a connection that speaks by `machine`."""
@@ -223,7 +239,7 @@ class Doors:
                 await trio.lowlevel.checkpoint()
             if connection in self.connections:
                 connection.machine.failed(codes.SHUTDOWN)
-                if not connection.busy:
+                if not connection.busy and not connection.carries:
                     connection.end()
 
 
@@ -270,7 +286,7 @@ class _Acceptor:
                 continue
             tls = self._listening.tls
             link: Link = SocketLink(sock, self._reader) if tls is None else TlsLink(sock, tls, self._reader)
-            self._doors.take_in(link, self._listening.site)
+            self._doors.take_in(link, self._listening.site, http2=tls is not None and self._listening.http2)
 
     def _wait_for_descriptors(self, error: OSError) -> None:
         """Without descriptors the socket stays readable: look away for a moment instead of spinning."""

@@ -10,6 +10,15 @@ from broker.tls import TlsOptions
 from broker.values import Duration
 
 
+@final
+@attrs.frozen(kw_only=True)
+class Http2Options:
+    """`http_server.http2`, our own: Go's server has HTTP/2 whether one wants it or not."""
+
+    enabled: bool = False
+    """Offer HTTP/2 to clients that come with TLS."""
+
+
 @attrs.frozen(kw_only=True)
 class HttpServerOptions:
     """Where the daemon listens: `http_server.*`, without ACME, HTTP/3 and cleartext HTTP/2."""
@@ -25,6 +34,7 @@ class HttpServerOptions:
     tls_external: bool = False
     """TLS only on the external listener."""
     internal_tls: TlsOptions = TlsOptions()
+    http2: Http2Options = Http2Options()
     unix_socket: str = ""
     """Our own option: the path of a Unix socket that also serves everything; empty means none."""
 

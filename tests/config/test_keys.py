@@ -34,6 +34,7 @@ OURS = {
     "hooks",
     "http_server.unix_socket",
     "shutdown.drain_window",
+    "http_server.http2.enabled",
     *(f"sockjs.{key}" for key in ("enabled", "handler_prefix", "url", "heartbeat_delay", "max_request_body_size")),
     *(f"{redis}.fence" for redis in ("engine.redis", "broker.redis", "broker.redisnats.redis")),
 }

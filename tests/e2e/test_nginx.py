@@ -89,7 +89,7 @@ async def test_to_nginx_that_speaks_http_1_0(way: str, broker: GetBroker, nginx_
     nginx = await nginx_before(daemon.port, HTTP_1_1, BUFFERING)
     stream = await stream_of(nginx.port, way, key)
     async with stream:
-        await until(stream, b"o")
+        await until(stream, b"data: o\r\n" if way == "eventsource" else b"\no\n")
         await send(daemon, key, r'["{\"id\":1,\"connect\":{}}"]')
         await until(stream, rb"\"connect\"")
         await daemon.api("disconnect", user="")
