@@ -212,7 +212,7 @@ class Doors:
         for connection in list(self.connections):
             connection.cut()
 
-    async def drain(self, how: Drain) -> None:
+    async def drain(self, how: Drain = Drain()) -> None:
         """Tell everybody that the server ends; returns when the last connection is gone.
 
         Who has not been told so far is served as ever. A request that is being answered is answered first; its
