@@ -243,9 +243,7 @@ def _add_api(site: Site, config: Config, api: Api) -> None:
     prefix = _path(config.http_api.handler_prefix)
 
     for method in http.methods:
-        site.routes[f"{prefix.rstrip('/')}/{method}"] = Route(
-            _POST, partial(http.handle, method), _API_BODY_LIMIT, http.refuse
-        )
+        site.routes[f"{prefix.rstrip('/')}/{method}"] = Route(_POST, http.handler(method), _API_BODY_LIMIT, http.refuse)
     site.routes[prefix] = Route(_POST, http.handle_legacy, _API_BODY_LIMIT, http.refuse)
 
 

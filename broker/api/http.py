@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import hmac
 import json
+from collections.abc import Awaitable, Callable
+from functools import partial
 from time import perf_counter
 from typing import Annotated, Any, Final, final
 from urllib.parse import parse_qs
 
 import msgspec
 import structlog
+import trio
 from msgspec import Meta, Raw, Struct
 
 from broker.api.messages import ApiError, BatchCommand, BatchRequest
-from broker.api.methods import BAD_REQUEST, INTERNAL, NOT_FOUND, Api, NotEncodable, error_body
+from broker.api.methods import BAD_REQUEST, INTERNAL, NOT_FOUND, Api, NotEncodable, ToPublish, error_body
 from broker.api.options import HttpApiOptions
+from broker.eager import own_task
 from broker.http1 import Head, Request, response
-from broker.hub import EngineUnavailable
+from broker.hub import EngineUnavailable, PublishResult
 from broker.protocol import BrokenJson, read_json
 
 __all__ = ["HttpApi"]
@@ -45,6 +49,12 @@ _LEGACY_NUMBERS: Final = {
 
 _encode = msgspec.json.Encoder().encode
 _EMPTY_RESULT = response(200, b'{"result":{}}')
+_FAILURES: Final = (ApiError, EngineUnavailable, BrokenJson, NotEncodable)
+"""What a call may raise that is answered."""
+_PER_TURN: Final = 500
+"""Publications of a batch made before others get a turn: some milliseconds."""
+
+Handler = Callable[[Request], bytes | Awaitable[bytes]]
 
 
 class _LegacyCommand(Struct):
@@ -61,7 +71,9 @@ class HttpApi:
 
     def __init__(self, api: Api, options: HttpApiOptions) -> None:
         self._api = api
+        self._node = api.node
         self._counters = api.node.counters
+        self._publish_times = self._counters.api_commands["http", "publish"]
         self._key = options.key.reveal().encode()
         self._insecure = options.insecure
         self._transport_errors = options.error_mode == "transport"
@@ -69,6 +81,7 @@ class HttpApi:
             name: msgspec.json.Decoder(kind) for name, (kind, _) in api.methods.items()
         }
         self._calls = {name: call for name, (_, call) in api.methods.items()}
+        self._read_publish = self._decoders["publish"].decode
         self._batch = msgspec.json.Decoder(BatchRequest).decode
         self._legacy = msgspec.json.Decoder(_LegacyCommand).decode
 
@@ -79,27 +92,33 @@ class HttpApi:
 
     # ---- one method per path --------------------------------------------------------------------------------------
 
-    async def handle(self, method: str, request: Request) -> bytes:
-        """Answer one call that `refuse` let in; `method` is one of `methods`."""
+    def handler(self, method: str) -> Handler:
+        """What answers calls of one of `methods` that `refuse` let in."""
+        if method == "publish":
+            return self._publish
+        if method == "batch":
+            return self._answer_batch
+        return partial(self._answer, method)
+
+    async def _answer(self, method: str, request: Request) -> bytes:
         started = perf_counter()
         try:
-            if method == "batch":
-                answer = await self._answer_batch(request)
-            else:
-                # written out, because every coroutine in between costs each publication of a backend
-                command = read_json(request.body, self._decoders[method].decode)
-                result = await self._calls[method](command)
-                answer = response(200, _encode({"result": result})) if result else _EMPTY_RESULT
-        except (ApiError, EngineUnavailable) as error:
-            answer = self._answer_error(request, self._api.failed("http", method, error))
-        except BrokenJson:
-            self._counters.api_errors["http", method, "unmarshal"] += 1
-            answer = response(400, b"Bad Request", content_type="text/plain; charset=utf-8")
-        except NotEncodable:
-            self._counters.api_errors["http", method, "marshal"] += 1
-            answer = response(500, b"Internal Server Error", content_type="text/plain; charset=utf-8")
+            command = read_json(request.body, self._decoders[method].decode)
+            result = await self._calls[method](command)
+            answer = response(200, _encode({"result": result})) if result else _EMPTY_RESULT
+        except _FAILURES as error:
+            answer = self._failed(method, request, error)
         self._counters.api_commands["http", method].add(perf_counter() - started)
         return answer
+
+    def _failed(self, method: str, request: Request, error: Exception) -> bytes:
+        if isinstance(error, (ApiError, EngineUnavailable)):
+            return self._answer_error(request, self._api.failed("http", method, error))
+        if isinstance(error, BrokenJson):
+            self._counters.api_errors["http", method, "unmarshal"] += 1
+            return response(400, b"Bad Request", content_type="text/plain; charset=utf-8")
+        self._counters.api_errors["http", method, "marshal"] += 1
+        return response(500, b"Internal Server Error", content_type="text/plain; charset=utf-8")
 
     def _answer_error(self, request: Request, error: ApiError) -> bytes:
         if self._transport_errors or request.head.headers.get(b"x-centrifugo-error-mode") == b"transport":
@@ -107,11 +126,83 @@ class HttpApi:
             return response(status, _encode({"code": error.code, "message": error.message}))
         return response(200, _encode(error_body(error)))
 
-    async def _answer_batch(self, request: Request) -> bytes:
-        batch = read_json(request.body, self._batch)
+    # ---- publications: without a coroutine where nothing has to wait -----------------------------------------------
+
+    def _publish(self, request: Request) -> bytes | Awaitable[bytes]:
+        started = perf_counter()
+        try:
+            what = self._api.publication(read_json(request.body, self._read_publish))
+        except _FAILURES as error:
+            answer = self._failed("publish", request, error)
+        else:
+            result = self._node.publish_nowait(*what)
+            if result is None:
+                return self._publish_later(request, what, started)
+            answer = _published(result)
+        self._publish_times.add(perf_counter() - started)
+        return answer
+
+    async def _publish_later(self, request: Request, what: ToPublish, started: float) -> bytes:
+        try:
+            answer = _published(await self._node.publish(*what))
+        except EngineUnavailable as error:
+            answer = self._failed("publish", request, error)
+        self._publish_times.add(perf_counter() - started)
+        return answer
+
+    def _answer_batch(self, request: Request) -> bytes | Awaitable[bytes]:
+        started = perf_counter()
+        try:
+            commands = read_json(request.body, self._batch).commands or []
+        except BrokenJson as error:
+            answer = self._failed("batch", request, error)
+        else:
+            replies: list[bytes] = []
+            at = self._publish_some(commands, 0, replies)
+            if at < len(commands):
+                return self._answer_batch_later(request, commands, at, replies, started)
+            answer = _replies(replies)
+        self._counters.api_commands["http", "batch"].add(perf_counter() - started)
+        return answer
+
+    async def _answer_batch_later(
+        self, request: Request, commands: list[BatchCommand | None], at: int, replies: list[bytes], started: float
+    ) -> bytes:
         # `parallel` only allows what an engine that waits could use; one after another is always right
-        replies = [await self._batched(command) for command in batch.commands or ()]
-        return response(200, _encode({"replies": replies}))
+        try:
+            while at < len(commands):
+                if at and at % _PER_TURN == 0:
+                    await own_task()
+                    await trio.lowlevel.checkpoint()
+                done = self._publish_some(commands, at, replies)
+                if done == at:
+                    replies.append(_encode(await self._batched(commands[at])))
+                    done += 1
+                at = done
+            answer = _replies(replies)
+        except NotEncodable as error:
+            answer = self._failed("batch", request, error)
+        self._counters.api_commands["http", "batch"].add(perf_counter() - started)
+        return answer
+
+    def _publish_some(self, commands: list[BatchCommand | None], at: int, replies: list[bytes]) -> int:
+        """Publish from `at` on, up to another command, or one that may have to wait, or until others should get a
+        turn. What goes to one channel leaves together. Returns where it stopped."""
+        publication, publish = self._api.publication, self._node.publish_nowait
+        with self._node.together():
+            for command in commands[at : at + _PER_TURN - at % _PER_TURN]:
+                if command is None or command.publish is None:
+                    break
+                try:
+                    result = publish(*publication(command.publish))
+                except ApiError as error:
+                    replies.append(_encode(error_body(self._api.failed("http", "publish", error))))
+                else:
+                    if result is None:
+                        break
+                    replies.append(b'{"publish":%b}' % _position(result))
+                at += 1
+        return at
 
     async def _batched(self, command: BatchCommand | None) -> dict[str, Any]:
         if command is None:
@@ -199,6 +290,19 @@ class HttpApi:
             return False
         asked = parse_qs(head.query).get("api_key", [""])[0]
         return hmac.compare_digest(asked.encode(), self._key)
+
+
+def _published(result: PublishResult) -> bytes:
+    return response(200, b'{"result":%b}' % _position(result)) if result.position.offset else _EMPTY_RESULT
+
+
+def _position(result: PublishResult) -> bytes:
+    position = result.position
+    return b'{"offset":%d,"epoch":%b}' % (position.offset, _encode(position.epoch)) if position.offset else b"{}"
+
+
+def _replies(replies: list[bytes]) -> bytes:
+    return response(200, b'{"replies":[%b]}' % b",".join(replies))
 
 
 def _split(body: bytes) -> list[bytes]:

@@ -24,6 +24,8 @@ from broker.hub import (
     EngineUnavailable,
     HistoryQuery,
     NodeMetrics,
+    PublishOptions,
+    PublishResult,
     RefreshUser,
     SubscribeUser,
     Target,
@@ -46,6 +48,8 @@ NOT_AVAILABLE: Final = (108, "not available")
 UNRECOVERABLE: Final = (112, "unrecoverable position")
 
 Result = dict[str, Any]
+ToPublish = tuple[str, Publication, PublishOptions]
+"""A publication with its channel, and how it is made."""
 
 
 class NotEncodable(Exception):
@@ -93,13 +97,22 @@ class Api:
     # ---- publications ---------------------------------------------------------------------------------------------
 
     async def publish(self, request: m.PublishRequest) -> Result:
+        result = await self._published(*self.publication(request))
+        return _landed(result)
+
+    def publication(self, request: m.PublishRequest) -> ToPublish:
+        """What `publish` publishes, for carriers that do so without a coroutine."""
         channel = request.channel
         if not channel:
             raise ApiError(*BAD_REQUEST)
         resolved = self._resolve(channel)
         if resolved.kind != Kind.STREAM:
             raise ApiError(*BAD_REQUEST)
-        return await self._publish(channel, resolved, request, _publication_data(request))
+        return _to_publish(channel, resolved, request, _publication_data(request))
+
+    async def _published(self, channel: str, pub: Publication, how: PublishOptions) -> PublishResult:
+        result = self._node.publish_nowait(channel, pub, how)
+        return await self._node.publish(channel, pub, how) if result is None else result
 
     async def broadcast(self, request: m.BroadcastRequest) -> Result:
         """One publication to many channels; each answers for itself."""
@@ -111,41 +124,13 @@ class Api:
             try:
                 if not channel:
                     raise ApiError(*BAD_REQUEST)
-                responses.append({"result": await self._publish(channel, self._resolve(channel), request, data)})
+                what = _to_publish(channel, self._resolve(channel), request, data)
+                responses.append({"result": _landed(await self._published(*what))})
             except ApiError as error:
                 responses.append(error_body(error))
             except EngineUnavailable:
                 responses.append(error_body(ApiError(*INTERNAL)))
         return {"responses": responses}
-
-    async def _publish(
-        self,
-        channel: str,
-        resolved: Resolved,
-        request: m.PublishRequest | m.BroadcastRequest,
-        payload: tuple[bytes, bool],
-    ) -> Result:
-        options = resolved.options
-        data, known_json = payload
-        if not acceptable(data, options.publication_data_format, known_json):
-            raise ApiError(*BAD_REQUEST)
-        how = publish_options(
-            0 if request.skip_history else options.history_size,
-            options.history_ttl,
-            options.history_meta_ttl,
-            bool(request.delta) or options.delta_publish,
-        )
-        if request.idempotency_key or request.version:
-            how = attrs.evolve(
-                how,
-                idempotency_key=request.idempotency_key or "",
-                version=request.version or 0,
-                version_epoch=request.version_epoch or "",
-            )
-        pub = Publication(data, tags=request.tags or None, is_json=known_json or None)
-        result = await self._node.publish(channel, pub, how)
-        position = result.position
-        return {"offset": position.offset, "epoch": position.epoch} if position.offset else {}
 
     # ---- what the server does to connections ----------------------------------------------------------------------
 
@@ -292,6 +277,37 @@ def _node_metrics(metrics: NodeMetrics | None) -> Result:
     if metrics is None:
         return {}
     return {"metrics": {"interval": metrics.interval, "items": dict(metrics.items)}}
+
+
+def _to_publish(
+    channel: str,
+    resolved: Resolved,
+    request: m.PublishRequest | m.BroadcastRequest,
+    payload: tuple[bytes, bool],
+) -> ToPublish:
+    options = resolved.options
+    data, known_json = payload
+    if not acceptable(data, options.publication_data_format, known_json):
+        raise ApiError(*BAD_REQUEST)
+    how = publish_options(
+        0 if request.skip_history else options.history_size,
+        options.history_ttl,
+        options.history_meta_ttl,
+        bool(request.delta) or options.delta_publish,
+    )
+    if request.idempotency_key or request.version:
+        how = attrs.evolve(
+            how,
+            idempotency_key=request.idempotency_key or "",
+            version=request.version or 0,
+            version_epoch=request.version_epoch or "",
+        )
+    return channel, Publication(data, tags=request.tags or None, is_json=known_json or None), how
+
+
+def _landed(result: PublishResult) -> Result:
+    position = result.position
+    return {"offset": position.offset, "epoch": position.epoch} if position.offset else {}
 
 
 def error_body(error: ApiError) -> Result:

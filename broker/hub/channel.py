@@ -203,6 +203,22 @@ class Channel:
             if self._waiting:
                 self._start()
 
+    def hold(self) -> bool:
+        """Keep what is pushed from now on until `let_go`. False if it waits anyway, or is kept already."""
+        if self._running:
+            return False
+        self._running = True
+        return True
+
+    def let_go(self) -> None:
+        """Tell what was kept."""
+        if self.subscriptions > _FEW:
+            self._spawn(self._pump)
+            return
+        while self._waiting:
+            self._tell_few(self._take())
+        self._rest()
+
     def push_join(self, info: ClientInfo) -> None:
         self.number += 1
         self._push(Event(self.number, join=info), 0)
@@ -216,7 +232,7 @@ class Channel:
             if self.subscriptions <= _FEW:
                 self._running = True  # a subscriber that ends within this fan-out may publish a leave: it queues
                 try:
-                    self._tell_few(event)
+                    self._tell_few([event])
                 finally:
                     self._running = False
                     if self._waiting:
@@ -234,8 +250,8 @@ class Channel:
 
     # ---- fan-out ------------------------------------------------------------------------------------------------
 
-    def _tell_few(self, event: Event) -> None:
-        for members, data in self._told(self._checked([event])):
+    def _tell_few(self, events: list[Event]) -> None:
+        for members, data in self._told(self._checked(events)):
             for sub in members:
                 sub.offer(data)
 
@@ -248,8 +264,11 @@ class Channel:
                         sub.offer(data)
                     # in order: only this task fans out, so a checkpoint here cannot invert anything
                     await trio.lowlevel.checkpoint()
-        self._waiting = None
+        self._rest()
+
+    def _rest(self) -> None:
         # no await between the empty queue and this: an event in between would wait for ever
+        self._waiting = None
         self._running = False
         if self.joining:
             self._settle_joining()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, final
 
 import trio
@@ -69,7 +69,8 @@ class Node:
         self._idle: dict[str, float] = {}
         self._clock = trio.current_time
         self.metrics: Callable[[], NodeMetrics | None] = _not_measured
-        broker.attach(_Delivery(self.registry, self.counters, self._interrupted))
+        self._delivery = _Delivery(self.registry, self.counters, self._interrupted)
+        broker.attach(self._delivery)
         self.cluster = Cluster(
             self.uid,
             controller,
@@ -106,6 +107,20 @@ class Node:
         else:
             self.counters.sent["publication"] += 1
         return result
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is published within leaves together, one send per subscriber and channel, at the end of the block.
+
+        There must be no await in it: what others do meanwhile would come too early.
+        """
+        held = self._delivery.held = []
+        try:
+            yield
+        finally:
+            self._delivery.held = None
+            for channel in held:
+                channel.let_go()
 
     async def publish_join(self, channel: str, info: ClientInfo) -> None:
         self.counters.sent["join"] += 1
@@ -279,19 +294,25 @@ def _not_measured() -> NodeMetrics | None:
 
 @final
 class _Delivery:
-    """What the engine calls. Synchronous; hands everything to the channel it is for."""
+    """What the engine calls. Synchronous; hands everything to the channel it is for.
 
-    __slots__ = ("_channels", "_received", "interrupted")
+    `held`: the channels that hold publications back, while some are made together.
+    """
+
+    __slots__ = ("_channels", "_received", "held", "interrupted")
 
     def __init__(self, registry: Registry, counters: Counters, interrupted: Callable[[Collection[str]], None]) -> None:
         self.interrupted = interrupted
         self._channels = registry.channels
         self._received = counters.received
+        self.held: list[Channel] | None = None
 
     def publication(self, channel: str, pub: Publication, epoch: str, base: Publication | None) -> None:
         local = self._channels.get(channel)
         if local is not None and local.subscriptions:
             self._received["publication"] += 1
+            if self.held is not None and local.hold():
+                self.held.append(local)
             local.push_publication(pub, epoch, base)
 
     def join(self, channel: str, info: ClientInfo) -> None:

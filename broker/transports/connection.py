@@ -1,13 +1,14 @@
 """The shell of one connection: its nursery, its wall, its way out, its end. What the bytes mean is its machine's
 business: HTTP first (http.py), then perhaps WebSocket (websocket.py).
 
-A machine is sans-I/O: it is fed bytes by whoever reads, and what it wants done in order it hands to `run_in_order`.
+A machine is sans-I/O: it is fed bytes by whoever reads, and what it wants done in order it hands to `run_in_order`, or
+`handle_in_order` where it is a frame.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, TypeVar, final
+from typing import Any, Protocol, final
 
 import structlog
 import trio
@@ -19,8 +20,6 @@ from broker.protocol import codes
 from broker.transports.links import Link
 
 __all__ = ["Connection", "Machine"]
-
-T = TypeVar("T")
 
 _log = structlog.get_logger("broker.transports")
 
@@ -189,21 +188,22 @@ class Connection:
 
     # ---- working --------------------------------------------------------------------------------------------------
 
-    def run_in_order(self, handle: Callable[[T], Coroutine[Any, Any, None] | None], what: T) -> None:
-        """Do what a frame or a request asks for: at once; if it waits, in a task, and nothing is read meanwhile.
+    def handle_in_order(self, handle: Callable[[bytes], Coroutine[Any, Any, None] | None], frame: bytes) -> None:
+        """Do what a frame asks for; `handle` gives back what is left to do and may wait, None if that is nothing.
 
-        `handle` gives back what is left to do, None if that is nothing. What is offered to the outbox before the first
-        wait leaves in one write.
+        What is offered to the outbox before the first wait leaves in one write.
         """
-        outbox = self.outbox
-        outbox.cork()
+        self.outbox.cork()
         try:
-            work = handle(what)
-            if work is None:
-                return
-            done, _ = begin(work)
+            work = handle(frame)
+            if work is not None:
+                self.run_in_order(work)
         finally:
-            outbox.uncork()
+            self.outbox.uncork()
+
+    def run_in_order(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run at once; if it waits, in a task, and nothing is read meanwhile."""
+        done, _ = begin(work)
         if not done:
             assert self.nursery is not None
             self.busy = True

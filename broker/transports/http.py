@@ -7,8 +7,7 @@ Timeouts, as Centrifugo has them: a head within 10 s (the first one from the sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from functools import partial
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, final
 
 import trio
@@ -116,7 +115,7 @@ class HttpMachine:
                     self._timers.disarm(self)
                     route.accept(connection, request)
                 else:
-                    connection.run_in_order(partial(self._serve, route), request)
+                    self._serve(route, request)
         except HttpError as error:
             self._counters.http_refused[error.status] += 1
             self._answer_and_close(response(error.status, error.text.encode(), content_type=TEXT_TYPE, close=True))
@@ -153,11 +152,30 @@ class HttpMachine:
         self._connection.link.pause()  # from here on only the peer's end is noticed
         self._connection.run_beside(self._site.app(self._connection, request))
 
-    async def _serve(self, route: Route, request: Request) -> None:
-        head, outbox = request.head, self._connection.outbox
+    def _serve(self, route: Route, request: Request) -> None:
         self._answering = True
-        answer = await route.handle(request)
+        answer = route.handle(request)
+        if not isinstance(answer, bytes) or len(answer) > _AT_ONCE:
+            self._connection.run_in_order(self._serve_later(request.head, answer))
+            return
         self._answering = False
+        answer = self._ready(request.head, answer)
+        self._connection.outbox.offer(answer)
+        self._answered()
+
+    async def _serve_later(self, head: Head, answer: bytes | Awaitable[bytes]) -> None:
+        if not isinstance(answer, bytes):
+            answer = await answer
+        self._answering = False
+        answer = self._ready(head, answer)
+        if len(answer) <= _AT_ONCE:
+            self._connection.outbox.offer(answer)
+        else:
+            await self._connection.outbox.send_whole(answer)
+        self._answered()
+
+    def _ready(self, head: Head, answer: bytes) -> bytes:
+        """The answer as this request wants it."""
         if head.method == "HEAD":
             answer = answer[: answer.index(b"\r\n\r\n") + 4]
         if not head.keep_alive or self._leaving:
@@ -165,10 +183,9 @@ class HttpMachine:
             answer = answer.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
         elif head.http_version == "1.0":
             answer = answer.replace(b"\r\n", b"\r\nConnection: keep-alive\r\n", 1)
-        if len(answer) <= _AT_ONCE:
-            outbox.offer(answer)
-        else:
-            await outbox.send_whole(answer)
+        return answer
+
+    def _answered(self) -> None:
         if self._over:
             self._connection.end()
         self._deadline = trio.current_time() + _IDLE

@@ -33,13 +33,14 @@ class Upgrade(Protocol):
 @final
 @attrs.frozen
 class Route:
-    """One path: `handle` gets a whole request, with a body of at most `body_limit` bytes, and returns a response.
+    """One path: `handle` gets a whole request, with a body of at most `body_limit` bytes, and returns a response, or
+    what has to be awaited for it.
 
     `refuse` looks at the head alone: a response from it is all that a stranger gets, whose body is never read.
     """
 
     methods: frozenset[str]
-    handle: Callable[[Request], Awaitable[bytes]]
+    handle: Callable[[Request], bytes | Awaitable[bytes]]
     body_limit: int = 0
     refuse: Callable[[Head], bytes | None] | None = None
 

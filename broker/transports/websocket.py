@@ -130,7 +130,7 @@ class WebSocketMachine:
             connection.end()
 
     def _handle(self, message: bytes) -> None:
-        self._connection.run_in_order(self.session.handle, message)
+        self._connection.handle_in_order(self.session.handle, message)
 
     def _last_word(self, why: codes.Disconnect) -> bytes:
         return close_frame(why.code, why.reason)

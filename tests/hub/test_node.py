@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from broker.eager import begin
+from broker.engines import open_memory_engine
 from broker.hub import (
     Channel,
     DisconnectUser,
@@ -332,3 +333,31 @@ async def test_a_slow_engine_without_gates_is_only_slow() -> None:
         await node.add_presence("room", "c", ClientInfo("u", "c"))
         assert (await node.presence_stats("room")).clients == 1
         assert listener.data == [1]
+
+
+# ---- without waiting ------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_published_together_reaches_each_subscriber_in_one_write_per_channel() -> None:
+    async with (
+        open_memory_engine(random.Random(1)) as engine,
+        open_node("node", engine.broker, engine.presence, engine.controller) as node,
+    ):
+        room, other = [Listener().prepare(await node.open_channel(name)).go_live() for name in ("room", "other")]
+        with node.together():
+            for number in range(3):
+                assert node.publish_nowait("room", publication(b"%d" % number), PublishOptions()) is not None
+            node.publish_nowait("other", publication(b"9"), PublishOptions())
+            assert room.sent == other.sent == []
+        assert (len(room.sent), len(other.sent)) == (1, 1)
+        assert room.data == [0, 1, 2]
+        node.publish_nowait("room", publication(b"3"), PublishOptions())
+        assert len(room.sent) == 2  # alone, and at once
+
+
+async def test_nothing_is_published_without_waiting_where_something_may_wait() -> None:
+    async with open_hall() as hall:
+        listener = await hall.subscriber()
+        assert hall.node.publish_nowait("room", publication(), PublishOptions()) is None
+        await settled()
+        assert listener.pushes == []

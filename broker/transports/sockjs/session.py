@@ -281,7 +281,7 @@ class SessionMachine:
 
     def feed(self, data: bytes) -> None:
         if not self._hanging_up:
-            self._connection.run_in_order(self.session.handle, data)
+            self._connection.handle_in_order(self.session.handle, data)
 
     def advance(self) -> None:
         """Whoever delivers waits for the link: nothing is kept here."""
