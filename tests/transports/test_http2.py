@@ -378,7 +378,6 @@ async def test_a_bug_ends_one_stream(monkeypatch: pytest.MonkeyPatch, error_log:
     async with opened() as (house, client):
         other = await streaming(client)
         route = house.server.sites[0].routes["/api/info"]
-        monkeypatch.setattr("broker.api.http.HttpApi.handle", broken)
         monkeypatch.setitem(house.server.sites[0].routes, "/api/info", type(route)(route.methods, broken, 100))  # type: ignore[call-arg]
         assert (await client.request("POST", "/api/info", b"{}"))[0] == 500
         await house.api("publish", channel="news", data="hello")
