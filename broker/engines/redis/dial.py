@@ -6,6 +6,7 @@ are one command each on a link of our own.
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -112,7 +113,17 @@ async def _connect(server: Server, login: Login, within: float) -> trio.abc.Stre
     except trio.BrokenResourceError as error:
         raise EngineUnavailable(f"{server}: TLS: {error.__cause__ or error}") from None
     except OSError as error:
-        raise EngineUnavailable(f"{server}: {error.strerror or error}") from None
+        raise EngineUnavailable(f"{server}: {_reason(error)}") from None
+
+
+def _reason(error: OSError) -> str:
+    """Trio tries every address of a name, and groups what went wrong."""
+    cause: BaseException | None = error.__cause__
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    if isinstance(cause, OSError):
+        error = cause
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 async def _log_in(link: Link, login: Login) -> None:
