@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # here, but may elsewhere (124, 9xx).
 OFF := ASYNC114,ASYNC120,ASYNC122,ASYNC124,ASYNC9
 
-.PHONY: run test test-long lint bench format clean
+.PHONY: run test test-long lint bench bench-table bench-micro format clean
 
 run: .venv/.run-ready
 	@exec $(BIN)/python -m broker --dev $(ARGS)
@@ -37,6 +37,12 @@ format: .venv/.test-ready
 
 bench: .venv/.test-ready
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-table: .venv/.test-ready
+	$(BIN)/python -m benchmarks.table $(ARGS)
+
+bench-micro: .venv/.test-ready
+	$(BIN)/pytest benchmarks/micro -p no:cacheprovider --benchmark-sort=name $(ARGS)
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -12,7 +12,7 @@ from broker.bench.journal import Wrong
 from broker.bench.local import Candidate, Cores, Tls, daemon, floor, running
 from broker.bench.process import Failed, run_load
 from broker.bench.report import machine
-from broker.bench.rounds import Results, run_rounds
+from broker.bench.rounds import Results, run_round, run_rounds
 from broker.bench.shapes import SHAPES, Shape
 from broker.bench.target import Target
 from broker.bench.terminal import Plan, make_console, run_plans
@@ -42,6 +42,7 @@ __all__ = [
     "raise_file_limit",
     "run_load",
     "run_plans",
+    "run_round",
     "run_rounds",
     "running",
     "settings_of",

@@ -157,6 +157,31 @@ class Publications:
 
         return self._templates(batch)[turn] % tuple(keys), due, answered
 
+    def spread(self, count: int, at: float | None = None) -> Request:
+        """One publication to each of the next `count` channels, in one request; they count as sent at `at`, or now."""
+        due = time.perf_counter() if at is None else at
+        places = [(self._turn + step) % len(self._journals) for step in range(count)]
+        self._turn = (self._turn + count) % len(self._journals)
+        posted, commands = [], []
+        for place in places:
+            journal = self._journals[place]
+            number = journal.post()
+            key = key_of(journal.channel, number)
+            self.sent_at[b"%015d" % key] = due
+            posted.append((journal, number))
+            commands.append(b'{"publish":{"channel":%s,"data":%s}}' % (self._names[place], self._data % key))
+        self.made += count
+
+        def answered(_: bytes) -> None:
+            for journal, number in posted:
+                journal.answered(number)
+
+        if count == 1:
+            body, method = commands[0][len(b'{"publish":') : -1], "publish"
+        else:
+            body, method = b'{"commands":[' + b",".join(commands) + b"]}", "batch"
+        return post(self._address, method, self._api_key, body).replace(b"%%", b"%"), due, answered
+
     def broadcast(self) -> Request:
         """One publication to all channels, with the key that it has in the first of them."""
         due = time.perf_counter()

@@ -84,14 +84,18 @@ class Load:
             use(number, *link)
 
         for done, number in enumerate(numbers):
-            opening = Opening(self._dial(), self.target, self.wire, commands(number), partial(opened, number))
             under_way.add(number)
-            self.poll.add(opening)
-            opening.begin()
+            self.open_link(commands(number), partial(opened, number))
             if len(under_way) >= OPENING_AT_ONCE:
                 self.say("opening connections", done / len(numbers))
                 self.poll.turn_until(lambda: len(under_way) < OPENING_AT_ONCE, "handshakes")
         self.poll.turn_until(lambda: not under_way, "handshakes")
+
+    def open_link(self, commands: list[Command], use: Callable[[Sock, Stream | None, Replies, bytes], None]) -> None:
+        """Begin to open one connection; `use` is called when its commands are answered, and has to `poll.replace`."""
+        opening = Opening(self._dial(), self.target, self.wire, commands, use)
+        self.poll.add(opening)
+        opening.begin()
 
     def connect(self, number: int) -> Command:
         """The connect command of a client."""
@@ -162,7 +166,7 @@ class Load:
             self.ticks.note(count())
             clock.extra = stall.figures()
 
-    def drain(self, api: ApiPool, deliveries: Callable[[], int], expected: Callable[[], int]) -> None:
+    def drain(self, api: ApiPool | None, deliveries: Callable[[], int], expected: Callable[[], int]) -> None:
         """Wait until every request is answered and all expected deliveries are read.
 
         Raises:
@@ -170,7 +174,7 @@ class Load:
             Wrong: more arrived.
         """
         try:
-            self.poll.turn_until(lambda: api.idle and deliveries() >= expected(), "deliveries")
+            self.poll.turn_until(lambda: (api is None or api.idle) and deliveries() >= expected(), "deliveries")
         except Stuck as error:
             raise Stuck(f"{error}: {deliveries():,} of {expected():,} were read") from None
         self.poll.turn(0)

@@ -96,7 +96,7 @@ class Opening:
         commands: Sequence[Command],
         on_open: Callable[[Sock, Stream | None, Replies, bytes], None],
     ) -> None:
-        """`on_open` gets the socket, what its bytes go through, the replies, and their raw bytes."""
+        """`on_open` gets the socket, what its bytes go through, the replies, and all bytes that have come so far."""
         self.sock = sock
         self._target, self._wire = target, wire
         self._commands = commands
@@ -131,7 +131,7 @@ class Opening:
                     self._missing -= 1
                     self._replies.append(reply)
         if not self._missing:
-            self._on_open(self.sock, self._stream, self._replies, self._raw)
+            self._on_open(self.sock, self._stream, self._replies, self._raw + self._data)
 
     def _payloads(self) -> list[bytes]:
         if self._stream is None:

@@ -16,7 +16,7 @@ from broker.bench.process import Failed, run_load
 from broker.bench.shapes import Shape
 from broker.bench.target import Target
 
-__all__ = ["Results", "run_rounds"]
+__all__ = ["Results", "run_round", "run_rounds"]
 
 
 @final
@@ -83,14 +83,32 @@ def run_rounds(
                 continue
             say = on_round(server.name, number)
             try:
-                if isinstance(server, Target):
-                    outcome = run_load(shape, server, settings, cores.load, say)
-                else:
-                    what = attrs.evolve(settings, stall=False) if server.simple else settings
-                    with running(server, cores.server, tls=tls, codec=codec, transport=transport) as target:
-                        outcome = run_load(shape, target, what, cores.load, say)
+                outcome = run_round(shape, settings, server, cores, say, tls=tls, codec=codec, transport=transport)
             except (OSError, Failed, RuntimeError, ValueError) as error:
                 results.failures[server.name] = "\n  ".join([str(error), *getattr(error, "__notes__", ())])
             else:
                 results.rounds[server.name].append(outcome)
     return results
+
+
+def run_round(
+    shape: Shape,
+    settings: Settings,
+    server: Candidate | Target,
+    cores: Cores,
+    say: Say = lambda what, share: None,
+    *,
+    tls: Tls | None = None,
+    codec: str = "json",
+    transport: str = "websocket",
+) -> Outcome:
+    """One turn of one server.
+
+    Raises:
+        OSError, RuntimeError, ValueError: it did not start, refused, hung up, or delivered something wrong.
+    """
+    if isinstance(server, Target):
+        return run_load(shape, server, settings, cores.load, say)
+    wanted = attrs.evolve(settings, stall=False) if server.simple else settings
+    with running(server, cores.server, tls=tls, codec=codec, transport=transport) as target:
+        return run_load(shape, target, wanted, cores.load, say)

@@ -7,7 +7,17 @@ from typing import final
 
 import attrs
 
-from broker.bench import w2_idle, w3_hot_channel, w9_api, w10_storm, w11_inbound
+from broker.bench import (
+    w1_million,
+    w2_idle,
+    w3_hot_channel,
+    w4_echo,
+    w6_recovery,
+    w7_slow_readers,
+    w9_api,
+    w10_storm,
+    w11_inbound,
+)
 from broker.bench.figures import Outcome, Settings
 from broker.bench.load import Load
 
@@ -38,6 +48,13 @@ _MEMORY = "KiB/connection"
 _PUBLISHES = "publishes/CPU-s"
 
 _ALL = (
+    Shape(
+        "W1",
+        "clients with a channel of their own and one of ten, who come and go",
+        Settings(connections=10_000, batch=11, size=100, seconds=10),
+        w1_million.million,
+        _DELIVERIES,
+    ),
     Shape(
         "W2",
         "idle connections, each with one subscription",
@@ -72,6 +89,30 @@ _ALL = (
         w3_hot_channel.in_turn_or_busy,
         _DELIVERIES,
         has_floor=True,
+    ),
+    Shape(
+        "W4",
+        "clients publish, to themselves and to groups of six",
+        Settings(connections=600, rate=20_000, seconds=5),
+        w4_echo.echo,
+        _DELIVERIES,
+    ),
+    Shape(
+        "W6",
+        "all clients cut off at once, who come again and recover",
+        Settings(connections=1000, channels=100, namespace="kept", seconds=0),
+        w6_recovery.recovery,
+        "recoveries/CPU-s",
+        simple=False,
+    ),
+    Shape(
+        "W7",
+        "a hot channel, paced, and one in a hundred does not read",
+        Settings(connections=1000, seconds=8, rate=20_000),
+        w7_slow_readers.slow_readers,
+        "p99 ms",
+        more_is_better=False,
+        simple=False,
     ),
     Shape(
         "W9",

@@ -36,6 +36,10 @@ class Wire(Protocol):
         """A masked WebSocket frame that carries `commands`."""
         ...
 
+    def publish_frame(self, channel: str, data: bytes) -> bytes:
+        """A frame with one publish command, quickly made."""
+        ...
+
     def replies(self, payload: bytes) -> list[dict[str, Any]]:
         """All replies and pushes in a message, read with care and without hurry."""
         ...
@@ -56,6 +60,9 @@ class JsonWire:
     def frame(self, *commands: Command) -> bytes:
         return masked(self.payload(commands), 0x81)
 
+    def publish_frame(self, channel: str, data: bytes) -> bytes:
+        return masked(b'{"id":9,"publish":{"channel":%s,"data":%s}}' % (json.dumps(channel).encode(), data), 0x81)
+
     def replies(self, payload: bytes) -> list[dict[str, Any]]:
         return [json.loads(line) for line in payload.split(b"\n") if line]
 
@@ -75,6 +82,10 @@ class ProtobufWire:
 
     def frame(self, *commands: Command) -> bytes:
         return masked(self.payload(commands), 0x82)
+
+    def publish_frame(self, channel: str, data: bytes) -> bytes:
+        publish = client_pb2.PublishRequest(channel=channel, data=data)
+        return masked(_delimited(client_pb2.Command(id=9, publish=publish).SerializeToString()), 0x82)
 
     def replies(self, payload: bytes) -> list[dict[str, Any]]:
         return [
