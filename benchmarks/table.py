@@ -162,7 +162,8 @@ def _lines(done: dict[str, Any], peer: str) -> Iterator[str]:
         yield f"| {' | '.join([*cells, '; '.join(further)])} |"
     if START in done:
         yield ""
-        yield f"`broker version` {done[START]['version']:.2f} s (≤ 0.3), daemon ready {done[START]['ready']:.2f} s (≤ 1)."
+        start = done[START]
+        yield f"`broker version` {start['version']:.2f} s (≤ 0.3), daemon ready {start['ready']:.2f} s (≤ 1)."
 
 
 def _number(value: float | None) -> str:
