@@ -20,16 +20,25 @@ from typing import Any, final
 import attrs
 import trio
 
-from benchmarks.frames import client_frame, data_of, handshake, post
-from benchmarks.servers import CONFIG
+from benchmarks.micro_frames import masked
 from broker.app import Server, open_server
 from broker.config import Config, Sources, load
 from broker.protocol import PROTOBUF
 from broker.protocol.schema import client_pb2 as pb
 from broker.transports.connection import Connection
 
-HOST, PORT = "127.0.0.1", 8000
-DATA = data_of(128) % 7
+DATA = b'{"text":"%b"}' % (b"x" * 117)
+UPGRADE = (
+    "GET {path} HTTP/1.1\r\nHost: localhost:8000\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+OPEN: dict[str, Any] = {
+    "client": {"insecure": True},
+    "http_api": {"insecure": True},
+    "rpc": {"ping": {"enabled": True}},
+    "log": {"level": "error"},
+}
+"""Nothing to verify."""
 HISTORY = {"history_size": 100, "history_ttl": "60s", "force_positioning": True, "force_recovery": True}
 RUNS = 7
 
@@ -88,7 +97,7 @@ class House:
     async def client(self, *channels: str, protobuf: bool = False) -> Connection:
         connection = await self.peer()
         query = "?cf_protocol=protobuf" if protobuf else ""
-        connection.machine.feed(handshake(HOST, PORT, f"/connection/websocket{query}"))
+        connection.machine.feed(UPGRADE.format(path=f"/connection/websocket{query}").encode())
         commands: list[dict[str, Any]] = [{"id": 1, "connect": {}}]
         commands += [{"id": 2 + at, "subscribe": {"channel": channel}} for at, channel in enumerate(channels)]
         for command in commands:
@@ -111,6 +120,17 @@ def binary_frame(command: dict[str, Any]) -> bytes:
     return head + bytes(4) + payload
 
 
+def client_frame(command: dict[str, Any]) -> bytes:
+    """A masked frame with one command in JSON."""
+    return masked(json.dumps(command, separators=(",", ":")).encode())
+
+
+def post(path: str, body: bytes) -> bytes:
+    """A request on a connection that stays open."""
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost:8000\r\nContent-Type: application/json\r\n"
+    return head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
 Case = Callable[[House], Any]
 
 
@@ -127,7 +147,7 @@ async def api_publish_history(house: House) -> Callable[[], None]:
 async def api_batch(house: House) -> Callable[[], None]:
     await house.client("bench")
     body = b'{"commands":[%b]}' % b",".join([b'{"publish":{"channel":"bench","data":%b}}' % DATA] * 100)
-    return feeding(await house.peer(), post(HOST, PORT, "/api/batch", "", body))
+    return feeding(await house.peer(), post("/api/batch", body))
 
 
 async def client_publish(house: House) -> Callable[[], None]:
@@ -168,7 +188,7 @@ CASES: dict[str, tuple[Case, int]] = {
 
 
 def _publish(channel: str) -> bytes:
-    return post(HOST, PORT, "/api/publish", "", b'{"channel":%b,"data":%b}' % (json.dumps(channel).encode(), DATA))
+    return post("/api/publish", b'{"channel":%b,"data":%b}' % (json.dumps(channel).encode(), DATA))
 
 
 def _command(name: str, **body: Any) -> bytes:
@@ -197,7 +217,7 @@ def _took(call: Callable[[], None], number: int) -> float:
 
 
 def configuration() -> Config:
-    tree = CONFIG | {"channel": {"namespaces": [{"name": "kept"} | HISTORY]}}
+    tree = OPEN | {"channel": {"namespaces": [{"name": "kept"} | HISTORY]}}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "config.json")
         file.write_text(json.dumps(tree))
