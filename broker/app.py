@@ -49,6 +49,8 @@ from broker.transports import (
     Route,
     Site,
     SockJs,
+    StreamEndpoints,
+    UniWebSocketEndpoint,
     WebSocketEndpoint,
     bind_tcp,
     bind_unix,
@@ -209,6 +211,11 @@ def _sites(config: Config, context: Context, api: Api, engine: Engine, *, split:
     websocket = WebSocketEndpoint(context, config.websocket, origins, admission, node.counters, user_header)
     if not config.websocket.disabled:
         external.upgrades[_path(config.websocket.handler_prefix)] = websocket
+    _add_streams(external, config, StreamEndpoints(context, origins, admission, user_header))
+    if config.uni_websocket.enabled:
+        external.upgrades[_path(config.uni_websocket.handler_prefix)] = UniWebSocketEndpoint(
+            context, config.uni_websocket, origins, admission, node.counters, user_header
+        )
     if config.sockjs.enabled:
         prefix = _path(config.sockjs.handler_prefix)
         external.folders[prefix] = SockJs(
@@ -236,6 +243,20 @@ def _sites(config: Config, context: Context, api: Api, engine: Engine, *, split:
 
 def _path(prefix: str) -> str:
     return "/" + prefix.strip("/")
+
+
+def _add_streams(site: Site, config: Config, streams: StreamEndpoints) -> None:
+    routes = site.routes
+    if config.sse.enabled:
+        routes[_path(config.sse.handler_prefix)] = streams.sse(config.sse)
+    if config.http_stream.enabled:
+        routes[_path(config.http_stream.handler_prefix)] = streams.http_stream(config.http_stream)
+    if config.sse.enabled or config.http_stream.enabled:
+        routes[_path(config.emulation.handler_prefix)] = streams.emulation(config.emulation)
+    if config.uni_sse.enabled:
+        routes[_path(config.uni_sse.handler_prefix)] = streams.uni_sse(config.uni_sse)
+    if config.uni_http_stream.enabled:
+        routes[_path(config.uni_http_stream.handler_prefix)] = streams.uni_http_stream(config.uni_http_stream)
 
 
 def _add_api(site: Site, config: Config, api: Api) -> None:

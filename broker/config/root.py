@@ -33,19 +33,23 @@ from broker.config.unbuilt.operations import (
 )
 from broker.config.unbuilt.transports import (
     GrpcApiOptions,
-    HttpStreamOptions,
-    SseOptions,
     UniGrpcOptions,
-    UniHttpStreamOptions,
-    UniSseOptions,
-    UniWebSocketOptions,
     WebTransportOptions,
 )
 from broker.engines.options import EngineOptions, PresenceManagerOptions
 from broker.hooks.options import NamedProxyOptions
 from broker.hub.options import NodeOptions
 from broker.observe.options import HealthOptions, LogOptions, PrometheusOptions
-from broker.transports.options import EmulationOptions, SockJsOptions, WebSocketOptions
+from broker.transports.options import (
+    EmulationOptions,
+    HttpStreamOptions,
+    SockJsOptions,
+    SseOptions,
+    UniHttpStreamOptions,
+    UniSseOptions,
+    UniWebSocketOptions,
+    WebSocketOptions,
+)
 
 
 @final

@@ -8,12 +8,14 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, final
 
 import trio
+from msgspec import Raw
 
 from broker.eager import begin, go_on, own_task
 from broker.hub.channel import Channel
 from broker.hub.channel_survey import answer_channels, survey_channels
 from broker.hub.cluster import Cluster
 from broker.hub.control import ControlCommand, DisconnectUser, NodeInfo, NodeMetrics
+from broker.hub.emulation import answer_emulation, forward_emulation
 from broker.hub.ports import (
     PLAIN_PUBLISH,
     Broker,
@@ -31,7 +33,7 @@ from broker.hub.positions import check_positions
 from broker.hub.registry import Registry
 from broker.hub.timers import TimerWheel
 from broker.observe import Counters
-from broker.protocol import ClientInfo, Publication
+from broker.protocol import ClientInfo, EmulationRequest, Publication
 
 __all__ = ["Node", "open_node"]
 
@@ -80,6 +82,7 @@ class Node:
             nursery=nursery,
         )
         answer_channels(self.cluster, self._local_channels)
+        answer_emulation(self.cluster, self._hear)
 
     # ---- publications and what is kept of them --------------------------------------------------------------------
 
@@ -254,6 +257,26 @@ class Node:
         for client in self.registry.select(target.user, target.client, target.session):
             if client.client_id not in spare:
                 client.control(command)
+
+    async def emulate(self, node: str, session: str, data: bytes) -> bool:
+        """Take what a client sent by a request of its own to its session, which may be on another node.
+
+        Returns:
+            False if nobody knows that node. A session that is gone hears nothing, and nobody is told.
+
+        Raises:
+            EngineUnavailable: the other node was not reached.
+        """
+        if not self.cluster.knows(node):
+            return False
+        await forward_emulation(self.cluster, EmulationRequest(node, session, Raw(data)))
+        return True
+
+    def _hear(self, session_id: str, data: bytes) -> bool:
+        session = self.registry.sessions.get(session_id)
+        if session is not None:
+            session.hear(data)
+        return session is not None
 
     def describe(self) -> NodeInfo:
         """This node, as it is now."""

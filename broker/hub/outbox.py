@@ -52,7 +52,8 @@ class Outbox:
     """The bounded way out of one connection.
 
     While corked (a frame of this client is being handled), offers are held and leave in one write, in the order
-    in which they arose. `queued` is the number of bytes that have not reached the socket.
+    in which they arose. `queued` is the number of bytes that have not reached the socket. `write_timeout` is in
+    seconds.
     """
 
     __slots__ = (
@@ -64,17 +65,17 @@ class Outbox:
         "_sent",
         "_sink",
         "_straight",
-        "_timeout",
         "_torn",
         "_tx",
         "queued",
+        "write_timeout",
     )
 
     def __init__(self, sink: Sink, owner: OutboxOwner, *, limit: int, write_timeout: float) -> None:
         self._sink = sink
         self._owner: OutboxOwner | None = owner
         self._limit = limit
-        self._timeout = write_timeout
+        self.write_timeout = write_timeout
         self._straight = sink.try_send
         self._held: list[bytes] | None = None
         self._tx: trio.MemorySendChannel[bytes] | None = None
@@ -209,7 +210,7 @@ class Outbox:
                     self._sent.set()
                 return
             self._rest = b"".join(parts)
-            with trio.move_on_after(self._timeout) as deadline:
+            with trio.move_on_after(self.write_timeout) as deadline:
                 try:
                     await self._send_rest()
                 except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):

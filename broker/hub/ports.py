@@ -233,5 +233,8 @@ class Subscriber(Protocol):
     def lost(self, channel: str) -> None:
         """A positioned subscription missed something: tell the client to recover. Synchronous."""
 
+    def hear(self, data: bytes) -> None:
+        """What its client sent by a request of its own (`EmulationInput.data`). Synchronous; never raises."""
+
     def control(self, command: ControlCommand) -> None:
         """Carry out what the server wants of this connection; what has to wait goes on in its own task."""

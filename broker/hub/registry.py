@@ -13,26 +13,31 @@ __all__ = ["Registry"]
 
 @final
 class Registry:
-    """`clients` by client id, `users` by user id (the empty one holds all anonymous clients), `channels` by name.
+    """`clients` by client id, `users` by user id (the empty one holds all anonymous clients), `channels` by name,
+    `sessions` by session id, for clients that have one.
 
     A channel stays for a moment after its last subscriber left, so `channels` may hold some with none.
     """
 
-    __slots__ = ("channels", "clients", "users")
+    __slots__ = ("channels", "clients", "sessions", "users")
 
     def __init__(self) -> None:
         self.clients: dict[str, Subscriber] = {}
         self.users: dict[str, dict[str, Subscriber]] = {}
+        self.sessions: dict[str, Subscriber] = {}
         self.channels: dict[str, Channel] = {}
 
     def add(self, client: Subscriber) -> None:
         self.clients[client.client_id] = client
         self.users.setdefault(client.user, {})[client.client_id] = client
+        if client.session_id:
+            self.sessions[client.session_id] = client
 
     def remove(self, client: Subscriber) -> None:
         """Forget `client`; a no-op if it is not here."""
         if self.clients.pop(client.client_id, None) is None:
             return
+        self.sessions.pop(client.session_id, None)
         of_user = self.users[client.user]
         del of_user[client.client_id]
         if not of_user:

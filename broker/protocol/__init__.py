@@ -5,6 +5,7 @@ from typing import Final
 from broker.protocol import codes, fossil, sockjs
 from broker.protocol.codec import Codec, MalformedFrame, NotJson
 from broker.protocol.deflate import Inflater
+from broker.protocol.emulation import EmulationRequest, emulated_frame, read_emulation, write_emulation
 from broker.protocol.handshake import Handshake, HandshakeError, accept_key, handshake, wants_protobuf
 from broker.protocol.json_codec import JsonCodec
 from broker.protocol.json_text import BrokenJson, is_json, read_json
@@ -28,6 +29,7 @@ from broker.protocol.messages import (
     UnsubscribeRequest,
     payload,
 )
+from broker.protocol.one_way import OneWayJsonCodec, read_connect
 from broker.protocol.protobuf_codec import ProtobufCodec
 from broker.protocol.tagfilter import Filter, compile_filter
 from broker.protocol.websocket import (
@@ -43,9 +45,11 @@ from broker.protocol.websocket import (
 
 JSON: Final = JsonCodec()
 PROTOBUF: Final = ProtobufCodec()
+ONE_WAY_JSON: Final = OneWayJsonCodec()
 
 __all__ = [
     "JSON",
+    "ONE_WAY_JSON",
     "PROTOBUF",
     "BrokenJson",
     "ClientInfo",
@@ -54,6 +58,7 @@ __all__ = [
     "Command",
     "ConnectRequest",
     "ConnectResult",
+    "EmulationRequest",
     "Filter",
     "FilterNode",
     "FrameReader",
@@ -82,12 +87,16 @@ __all__ = [
     "close_frame",
     "codes",
     "compile_filter",
+    "emulated_frame",
     "fossil",
     "handshake",
     "is_json",
     "payload",
     "pong_frame",
+    "read_connect",
+    "read_emulation",
     "read_json",
     "sockjs",
     "wants_protobuf",
+    "write_emulation",
 ]

@@ -6,7 +6,7 @@ Writing is by hand where it is hot: a push is a few joins around the payload's o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, final
+from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
@@ -31,7 +31,6 @@ _LF: Final = 10
 _decode: Final = msgspec.json.Decoder(Command).decode
 
 
-@final
 class JsonCodec:
     """Stateless; one is enough."""
 

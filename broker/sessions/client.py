@@ -10,7 +10,7 @@ import enum
 import math
 import uuid
 from collections.abc import Coroutine, Mapping
-from typing import Any, Final, final
+from typing import Any, ClassVar, Final, final
 
 import trio
 
@@ -92,6 +92,9 @@ class Client:
     """One connected client. `subs` holds subscriptions and reservations by channel; `leaving` those that have ended
     while the engine is still being told, with the event of its end.
 
+    `one_way` clients get no replies, and `emulated` ones send by requests of their own; knowing `session_id` is what
+    allows that.
+
     Times are Trio's clock, `math.inf` for never; `expire_at` is in Unix seconds, 0 for never. `pings` counts those
     that wait for their pong, `pinged_at` is when the last one was sent. `slot` belongs to the timer wheel. `meta` and
     `emulated_headers` are for hooks (see `broker.hooks.ClientEvent`).
@@ -122,6 +125,9 @@ class Client:
         "wire",
     )
 
+    one_way: ClassVar[bool] = False
+    emulated: ClassVar[bool] = False
+
     def __init__(self, peer: Peer, context: Context) -> None:
         self.peer = peer
         self.context = context
@@ -129,7 +135,8 @@ class Client:
         self.outbox: Outbox = peer.outbox
         self.status = Status.NEW
         self.client_id = str(uuid.uuid4())
-        self.session_id = self.user = ""
+        self.session_id = str(uuid.uuid4()) if self.emulated or self.one_way else ""
+        self.user = ""
         self.info = self.meta = b""
         self.emulated_headers: Mapping[str, str] = NO_HEADERS
         self.subs: dict[str, ClientSubscription] = {}
@@ -215,6 +222,9 @@ class Client:
     def lost(self, channel: str) -> None:
         """A positioned subscription missed something."""
         raise NotImplementedError  # Session does
+
+    def hear(self, data: bytes) -> None:
+        """What came by a request of its own is for emulated clients only."""
 
     def control(self, command: ControlCommand) -> None:
         """Carry out an API call that concerns this user."""

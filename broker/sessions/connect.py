@@ -60,8 +60,8 @@ async def connect(client: Client, id: int, request: ConnectRequest) -> None:
     client.admit(who.user)
     prepared = await _prepare_all(client, request, who)
 
-    native = client.peer.native_ping
-    interval, timeout = ping_interval(options, native), pong_timeout(options, native)
+    interval = ping_interval(client)
+    pings_itself = client.one_way or not client.peer.native_ping
     # no await from here to the reply: nothing may be pushed before it
     left = client.set_expiry(who.expire_at, grace=client.client_side_refresh)
     expires = who.expire_at > 0 and client.client_side_refresh
@@ -72,11 +72,15 @@ async def connect(client: Client, id: int, request: ConnectRequest) -> None:
         ttl=left if expires else 0,
         data=who.data,
         subs={each.channel: subscriptions.commit(each) for each in prepared} or None,
-        ping=0 if native else int(interval),
-        pong=bool(timeout) and not native,
+        ping=int(max(options.ping_interval, 0.0)) if pings_itself else 0,
+        pong=pings_itself and not client.one_way and bool(pong_timeout(client)),
+        session=client.session_id,
+        node=node.uid if client.emulated else "",
         time=int(client.context.wall_clock() * 1000) if options.connect_include_server_time else 0,
     )
-    client.reply(client.wire.codec.connect(id, result))
+    unit = client.wire.codec.connect(id, result)
+    client.peer.welcome()
+    client.reply(unit)
     if client.status is not Status.NEW:
         return  # the reply alone was more than may wait for a client
     _begin_life(client, interval)
@@ -85,9 +89,10 @@ async def connect(client: Client, id: int, request: ConnectRequest) -> None:
         await subscriptions.announce(client, each.channel, each.sub)
 
 
-def ping_interval(options: ClientOptions, native: bool) -> float:
+def ping_interval(client: Client) -> float:
     """Seconds between pings, 0 for none; pings of the transport itself cannot be off."""
-    if native and options.ping_interval <= 0:
+    options = client.context.rules.client
+    if client.peer.native_ping and options.ping_interval <= 0:
         return 25.0
     return max(options.ping_interval, 0.0)
 
@@ -97,11 +102,14 @@ def tick_interval(options: ClientOptions) -> float:
     return options.presence_update_interval if options.presence_update_interval > 0 else 27.0
 
 
-def pong_timeout(options: ClientOptions, native: bool) -> float:
+def pong_timeout(client: Client) -> float:
     """Seconds that a pong may take, 0 where none is expected."""
-    if native:
+    options = client.context.rules.client
+    if client.peer.native_ping:
         return options.pong_timeout if options.pong_timeout > 0 else 10.0
-    return max(options.pong_timeout, 0.0) if options.ping_interval > 0 else 0.0
+    if client.one_way or options.ping_interval <= 0:
+        return 0.0
+    return max(options.pong_timeout, 0.0)
 
 
 def _begin_life(client: Client, interval: float) -> None:

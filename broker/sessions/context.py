@@ -88,6 +88,9 @@ class Peer(Protocol):
     @property
     def outbox(self) -> Outbox: ...
 
+    def welcome(self) -> None:
+        """The connect has succeeded, and what answers it follows at once. Synchronous."""
+
     def close(self, why: codes.Disconnect) -> None:
         """Begin to close; synchronous. What waits in the outbox still leaves, unless the peer was too slow."""
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Coroutine, Iterator
 from time import perf_counter
-from typing import Any, Final, final
+from typing import Any, Final
 
 import trio
 
@@ -43,7 +43,6 @@ _ENDINGS: Final = (MalformedFrame, NotJson, codes.Disconnected)
 """What a command may raise that ends its connection."""
 
 
-@final
 class Session(Client):
     """A `hub.Subscriber` and `hub.Timed`."""
 
@@ -249,13 +248,17 @@ class Session(Client):
             self.arm()
 
     def _ping(self, now: float) -> None:
-        native = self.peer.native_ping
-        client = self.context.rules.client
-        self.outbox.offer(self.wire.native_ping if native else self.wire.ping)
-        self.next_ping = now + connect.ping_interval(client, native)
+        wire = self.wire
+        if not self.peer.native_ping:
+            self.outbox.offer(wire.ping)
+        elif self.one_way and self.context.rules.client.ping_interval > 0:
+            self.outbox.offer(wire.ping + wire.native_ping)  # one for its application, one for an answer
+        else:
+            self.outbox.offer(wire.native_ping)
+        self.next_ping = now + connect.ping_interval(self)
         self.pings += 1
         self.pinged_at = now
-        timeout = connect.pong_timeout(client, native)
+        timeout = connect.pong_timeout(self)
         if timeout:
             self.next_pong = min(self.next_pong, now + timeout)  # a new ping gives no more time for the old one
 

@@ -1,4 +1,4 @@
-"""The doors for clients: listeners, connections, HTTP, WebSocket."""
+"""The doors for clients: listeners, connections, HTTP, WebSocket, streams."""
 
 from broker.transports.admission import Admission
 from broker.transports.asgi import ASGIApp, host
@@ -8,6 +8,8 @@ from broker.transports.options import EmulationOptions, HttpServerOptions, SockJ
 from broker.transports.origin import Origins
 from broker.transports.site import Route, Site
 from broker.transports.sockjs import SockJs
+from broker.transports.streams import StreamEndpoints
+from broker.transports.uni_websocket import UniWebSocketEndpoint
 
 __all__ = [
     "ASGIApp",
@@ -22,6 +24,8 @@ __all__ = [
     "Site",
     "SockJs",
     "SockJsOptions",
+    "StreamEndpoints",
+    "UniWebSocketEndpoint",
     "WebSocketEndpoint",
     "WebSocketOptions",
     "bind_tcp",

@@ -111,9 +111,12 @@ class HttpMachine:
                 if route is _APP:
                     self._give_to_app(request)
                 elif isinstance(route, Takeover):
-                    self._over = True
-                    self._timers.disarm(self)
-                    route.accept(connection, request)
+                    answer = route.accept(connection, request)
+                    if answer is None:
+                        self._over = True
+                        self._timers.disarm(self)
+                    else:
+                        self._give(self._sealed(request.head, answer))
                 else:
                     self._serve(route, request)
         except HttpError as error:
@@ -159,33 +162,35 @@ class HttpMachine:
             self._connection.run_in_order(self._serve_later(request.head, answer))
             return
         self._answering = False
-        answer = self._ready(request.head, answer)
-        self._connection.outbox.offer(answer)
-        self._answered()
+        self._give(self._sealed(request.head, answer))
 
     async def _serve_later(self, head: Head, answer: bytes | Awaitable[bytes]) -> None:
         if not isinstance(answer, bytes):
             answer = await answer
         self._answering = False
-        answer = self._ready(head, answer)
+        answer = self._sealed(head, answer)
         if len(answer) <= _AT_ONCE:
-            self._connection.outbox.offer(answer)
+            self._give(answer)
         else:
             await self._connection.outbox.send_whole(answer)
-        self._answered()
+            self._given()
 
-    def _ready(self, head: Head, answer: bytes) -> bytes:
-        """The answer as this request wants it."""
+    def _sealed(self, head: Head, answer: bytes) -> bytes:
+        """The answer as it leaves: without a body for HEAD, and with what becomes of the connection."""
         if head.method == "HEAD":
             answer = answer[: answer.index(b"\r\n\r\n") + 4]
         if not head.keep_alive or self._leaving:
             self._over = True
-            answer = answer.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
-        elif head.http_version == "1.0":
-            answer = answer.replace(b"\r\n", b"\r\nConnection: keep-alive\r\n", 1)
+            return answer.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+        if head.http_version == "1.0":
+            return answer.replace(b"\r\n", b"\r\nConnection: keep-alive\r\n", 1)
         return answer
 
-    def _answered(self) -> None:
+    def _give(self, answer: bytes) -> None:
+        self._connection.outbox.offer(answer)
+        self._given()
+
+    def _given(self) -> None:
         if self._over:
             self._connection.end()
         self._deadline = trio.current_time() + _IDLE

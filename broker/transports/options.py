@@ -1,4 +1,4 @@
-"""What the doors for clients can be told: listeners, TLS, WebSocket (server API §1.6, §1.7)."""
+"""What the doors for clients can be told: listeners and transports (server API §1.6, §1.7)."""
 
 from __future__ import annotations
 
@@ -56,6 +56,96 @@ class WebSocketOptions:
     message_size_limit: int = 65536
     decompressed_message_size_limit: int = 0
     """0: ten times `message_size_limit`."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class SseOptions:
+    """`sse`."""
+
+    enabled: bool = False
+    handler_prefix: str = "/connection/sse"
+    max_request_body_size: int = 65536
+
+
+@final
+@attrs.frozen(kw_only=True)
+class HttpStreamOptions:
+    """`http_stream`."""
+
+    enabled: bool = False
+    handler_prefix: str = "/connection/http_stream"
+    max_request_body_size: int = 65536
+
+
+@final
+@attrs.frozen(kw_only=True)
+class HttpResponseOptions:
+    """An HTTP answer as configuration writes it."""
+
+    status_code: int = 0
+    body: str = ""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class ConnectCodeToHttp:
+    """An error code of connect, and the HTTP answer for it."""
+
+    code: int = 0
+    to: HttpResponseOptions = HttpResponseOptions()
+
+
+@final
+@attrs.frozen(kw_only=True)
+class ConnectCodeToHttpOptions:
+    """`connect_code_to_http_response`."""
+
+    enabled: bool = False
+    transforms: tuple[ConnectCodeToHttp, ...] = ()
+
+
+@final
+@attrs.frozen(kw_only=True)
+class UniSseOptions:
+    """`uni_sse`."""
+
+    enabled: bool = False
+    handler_prefix: str = "/connection/uni_sse"
+    max_request_body_size: int = 65536
+    connect_code_to_http_response: ConnectCodeToHttpOptions = ConnectCodeToHttpOptions()
+
+
+@final
+@attrs.frozen(kw_only=True)
+class UniHttpStreamOptions:
+    """`uni_http_stream`."""
+
+    enabled: bool = False
+    handler_prefix: str = "/connection/uni_http_stream"
+    max_request_body_size: int = 65536
+    connect_code_to_http_response: ConnectCodeToHttpOptions = ConnectCodeToHttpOptions()
+
+
+@final
+@attrs.frozen(kw_only=True)
+class UniWebSocketOptions:
+    """`uni_websocket`."""
+
+    enabled: bool = False
+    handler_prefix: str = "/connection/uni_websocket"
+    compression: bool = False
+    compression_min_size: int = 0
+    compression_level: int = 1
+    read_buffer_size: int = 0
+    write_buffer_size: int = 0
+    use_write_buffer_pool: bool = False
+    write_timeout: Duration = Duration(1)
+    message_size_limit: int = 65536
+    decompressed_message_size_limit: int = 0
+    disable_closing_handshake: bool = False
+    disable_disconnect_push: bool = False
+    join_push_messages: bool = False
 
 
 @final

@@ -6,8 +6,11 @@ from collections.abc import Iterable
 from typing import final
 
 from broker.glob import compile_glob
+from broker.http1 import Head
 
-__all__ = ["Origins"]
+__all__ = ["Headers", "Origins"]
+
+Headers = list[tuple[str, str]]
 
 
 @final
@@ -32,3 +35,17 @@ class Origins:
             return True
         text = origin.decode("latin-1").lower()
         return any(pattern.fullmatch(text) is not None for pattern in self._patterns)
+
+    def cors(self, head: Head) -> Headers:
+        """Headers that let the page which asks read the answer, if it may. None for who is no page."""
+        origin = head.headers.get(b"origin")
+        if origin is None or not self.allow(origin):
+            return []
+        allowed = [
+            ("Access-Control-Allow-Origin", origin.decode("latin-1")),
+            ("Access-Control-Allow-Credentials", "true"),
+            ("Vary", "Origin"),
+        ]
+        if asked := head.headers.get(b"access-control-request-headers"):
+            allowed.append(("Access-Control-Allow-Headers", asked.decode("latin-1")))
+        return allowed

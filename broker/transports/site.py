@@ -49,10 +49,10 @@ class Route:
 @attrs.frozen
 class Takeover:
     """One path whose answer has no end yet: `accept` gets a whole request, as `Route.handle` does, and gives the
-    connection another machine."""
+    connection another machine; or it returns a response, if there is nothing to take over."""
 
     methods: frozenset[str]
-    accept: Callable[[Connection, Request], None]
+    accept: Callable[[Connection, Request], bytes | None]
     body_limit: int = 0
     refuse: Callable[[Head], bytes | None] | None = None
 

@@ -22,7 +22,7 @@ from broker.protocol import (
     pong_frame,
 )
 from broker.protocol.wire import DeflateWire, FrameWire, Wire
-from broker.sessions import Context, Session
+from broker.sessions import Context, Peer, Session
 from broker.transports.connection import Connection
 from broker.transports.options import WebSocketOptions
 
@@ -85,6 +85,7 @@ class WebSocketMachine:
         native_ping: bool,
         header_user: str | None,
         headers: Mapping[str, str],
+        make_session: Callable[[Peer, Context], Session] = Session,
     ) -> None:
         self._connection = connection
         self._frames = frames
@@ -95,7 +96,7 @@ class WebSocketMachine:
         self.native_ping = native_ping
         self.header_user = header_user
         self.headers = headers
-        self.session = Session(self, context)
+        self.session = make_session(self, context)
 
     # ---- a Machine ------------------------------------------------------------------------------------------------
 
@@ -196,6 +197,9 @@ class WebSocketMachine:
             self._goodbye = self._last_word(why)
             self.session.context.node.counters.transport_closed[self.transport, why.code] += 1
         self._connection.end()
+
+    def welcome(self) -> None:
+        """The way is open since the handshake."""
 
     def crashed(self) -> None:
         self._connection.crashed()

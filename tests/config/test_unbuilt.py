@@ -35,15 +35,7 @@ ASKS = [
     ("grpc_api.enabled", True),
     *(
         (f"{transport}.enabled", True)
-        for transport in [
-            "sse",
-            "http_stream",
-            "webtransport",
-            "uni_sse",
-            "uni_http_stream",
-            "uni_websocket",
-            "uni_grpc",
-        ]
+        for transport in ["webtransport", "uni_grpc"]
     ),
     ("admin.enabled", True),
     ("swagger.enabled", True),
@@ -101,7 +93,7 @@ def test_settings_of_what_is_off_are_left_alone(scene: Scene) -> None:
             "shared_poll": {"hmac_secret_key": "x"},
             "map_broker": {},
             "admin": {"password": "x", "secret": "y"},
-            "sse": {"handler_prefix": "/sse"},
+            "webtransport": {"handler_prefix": "/wt"},
             "client": {"concurrency": 8},
             "websocket": {"read_buffer_size": 4096, "write_buffer_size": 4096, "use_write_buffer_pool": True},
             "usage_stats": {"disabled": True},

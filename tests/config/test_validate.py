@@ -113,14 +113,14 @@ def test_transforms(scene: Scene) -> None:
 def test_all_problems_at_once(scene: Scene) -> None:
     problems = scene.problems(
         {
-            "sse": {"enabled": True},
+            "webtransport": {"enabled": True},
             "engine": {"type": "redis", "redis": {"address": "nowhere"}},
             "channel": {"namespaces": [{"name": "chat", "history_size": 1}, {"name": "!"}]},
             "http_server": {"port": 70000, "tls": {"enabled": True}},
         }
     )
     assert [problem.split(": ")[0] for problem in problems] == [
-        "sse.enabled",
+        "webtransport.enabled",
         "http_server.port",
         "engine.redis.address[0]",
         "channel.namespaces[chat].history_ttl",

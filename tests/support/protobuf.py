@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from broker.protocol.schema import client_pb2 as pb
 
-__all__ = ["commands", "replies"]
+__all__ = ["commands", "length", "replies"]
 
 
 def commands(units: Iterable[Mapping[str, Any]]) -> bytes:
@@ -22,7 +22,7 @@ def commands(units: Iterable[Mapping[str, Any]]) -> bytes:
         message = pb.Command()
         _fill(message, unit)
         data = message.SerializeToString()
-        frame += _length(data) + data
+        frame += length(data) + data
     return frame
 
 
@@ -45,7 +45,7 @@ def replies(frame: bytes) -> list[dict[str, Any]]:
     return units
 
 
-def _length(data: bytes) -> bytes:
+def length(data: bytes) -> bytes:
     size, out = len(data), b""
     while size >= 128:
         out += bytes((size & 127 | 128,))

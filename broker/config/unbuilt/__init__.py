@@ -6,9 +6,8 @@ uses, an admin password without `admin.enabled`) have no effect in Centrifugo ei
 These are accepted though nothing reads them, since there is nothing for them to do:
 
 - `client.channel_position_max_time_lag`: bounds the delay between a remote engine and this node. Memory has none.
-- `client.connect_code_to_unidirectional_disconnect`, `emulation`: for transports that are refused by themselves.
-- `websocket.read_buffer_size`, `write_buffer_size`, `use_write_buffer_pool`: tune buffers of Go's library; there are
-  none here, the reader shares one buffer and writes go straight to the socket.
+- `read_buffer_size`, `write_buffer_size` and `use_write_buffer_pool` of `websocket` and `uni_websocket`: tune buffers
+  of Go's library; there are none here, the reader shares one buffer and writes go straight to the socket.
 - `usage_stats.disabled`: no usage statistics are sent.
 - `enable_unreleased_features`: gates nothing but the `redisnats` broker, which is refused by itself.
 """
@@ -65,12 +64,7 @@ _ASKS: Final = (
     _Ask("http_server.h2c_external", "cleartext HTTP/2 is"),
     _Ask("grpc_api.enabled", "the gRPC API is"),
     _Ask("consumers.*.enabled", "consuming from queues is"),
-    _Ask("sse.enabled", "the SSE transport is"),
-    _Ask("http_stream.enabled", "the HTTP streaming transport is"),
     _Ask("webtransport.enabled", "the WebTransport transport is"),
-    _Ask("uni_sse.enabled", "the unidirectional SSE transport is"),
-    _Ask("uni_http_stream.enabled", "the unidirectional HTTP streaming transport is"),
-    _Ask("uni_websocket.enabled", "the unidirectional WebSocket transport is"),
     _Ask("uni_grpc.enabled", "the unidirectional gRPC transport is"),
     _Ask("admin.enabled", "the admin web interface is"),
     _Ask("swagger.enabled", "the Swagger page is"),

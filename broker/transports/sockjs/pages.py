@@ -13,11 +13,9 @@ from typing import Final, final
 import msgspec
 
 from broker.http1 import Head, Request, response
-from broker.transports.origin import Origins
+from broker.transports.origin import Headers, Origins
 
-__all__ = ["NOT_CACHED", "Headers", "Pages"]
-
-Headers = list[tuple[str, str]]
+__all__ = ["NOT_CACHED", "Pages"]
 
 _YEAR: Final = 365 * 24 * 3600
 _CACHED: Final = [
@@ -65,19 +63,9 @@ class Pages:
 
     def cors(self, head: Head) -> Headers:
         """Headers that let the page which asks read the answer, if it may."""
-        origin = head.headers.get(b"origin")
-        if origin is None:
+        if b"origin" not in head.headers:
             return [("Access-Control-Allow-Origin", "*")]
-        if not self._origins.allow(origin):
-            return []
-        allowed = [
-            ("Access-Control-Allow-Origin", origin.decode("latin-1")),
-            ("Access-Control-Allow-Credentials", "true"),
-            ("Vary", "Origin"),
-        ]
-        if asked := head.headers.get(b"access-control-request-headers"):
-            allowed.append(("Access-Control-Allow-Headers", asked.decode("latin-1")))
-        return allowed
+        return self._origins.cors(head)
 
     async def greeting(self, request: Request) -> bytes:
         return response(200, b"Welcome to SockJS!\n", content_type="text/plain; charset=UTF-8")

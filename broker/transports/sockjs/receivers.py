@@ -15,7 +15,8 @@ from broker.eager import own_task
 from broker.http1 import LAST_CHUNK, Head, chunk, stream_head
 from broker.protocol import codes
 from broker.transports.connection import Connection
-from broker.transports.sockjs.pages import NOT_CACHED, Headers
+from broker.transports.origin import Headers
+from broker.transports.sockjs.pages import NOT_CACHED
 from broker.transports.sockjs.session import SessionLink
 
 __all__ = ["EVENT_SOURCE", "XHR", "Framing", "Poll", "StreamMachine"]

@@ -317,6 +317,9 @@ class SessionMachine:
     def crashed(self) -> None:
         self._connection.crashed()
 
+    def welcome(self) -> None:
+        """Every receiver is open."""
+
     def close(self, why: codes.Disconnect) -> None:
         self.outbox.uncork()  # what it was told while this frame was handled comes before the end
         self._link.say_last(why)
