@@ -53,6 +53,7 @@ class StreamClient:
         first, *lines = head.decode().split("\r\n")
         self.status = int(first.split(" ")[1])
         self.headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        self._take()
 
     async def next(self, *, pings: bool = False) -> dict[str, Any]:
         """The next unit, passing over pings unless asked for."""
@@ -77,6 +78,9 @@ class StreamClient:
         if not data:
             raise EOFError
         self._raw += data
+        self._take()
+
+    def _take(self) -> None:
         if self.headers.get("transfer-encoding") != "chunked":
             self._body, self._raw = self._body + self._raw, b""
         else:

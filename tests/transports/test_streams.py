@@ -11,7 +11,7 @@ import trio
 from broker.protocol import codes
 from tests.conftest import ErrorLog
 from tests.support.clock import seconds
-from tests.support.peers import NO_PINGS, open_house, options
+from tests.support.peers import NO_PINGS, WALL, open_house, options, secured, token
 from tests.support.slow_engine import Gates
 from tests.support.streams import ON, emulate, open_stream, request
 
@@ -53,7 +53,7 @@ async def test_a_conversation(transport: str, form: dict[str, Any]) -> None:
         assert (await client.next())["id"] == 2
         await house.api("publish", channel="news", data={"n": 1})
         pub = (await client.next())["push"]["pub"]
-        assert (pub["data"], pub["offset"]) == (b'{"n":1}' if binary else {"n": 1}, 1)
+        assert (pub["data"], pub["offset"]) == (b'{"n": 1}' if binary else {"n": 1}, 1)
         await house.api("disconnect", user="")
         assert await client.rest() == [disconnect(3503, "force disconnect")]
         assert client.ended == ("version" not in form)
@@ -120,9 +120,18 @@ async def test_a_pong_is_expected_and_comes_by_emulation() -> None:
 
 
 async def test_an_error_of_connect_is_told_and_the_stale_timer_ends_it() -> None:
-    async with open_house(on(client={"insecure": False, **NO_PINGS})) as house:
-        expired = {"id": 1, "connect": {"token": "broken"}}
-        client = await open_stream(house, "http_stream", expired)
+    async with open_house({**ON, **secured()}) as house:
+        connect = {"id": 1, "connect": {"token": token("alice", exp=WALL - 10)}}
+        more = {"id": 2, "subscribe": {"channel": "x"}}
+        client = await open_stream(house, "http_stream", connect, more)
+        assert await client.next() == {"id": 1, "error": {"code": 109, "message": "token expired"}}
+        with seconds(10):
+            assert await client.rest() == [disconnect(3502, "stale")]
+
+
+async def test_a_connect_that_is_refused() -> None:
+    async with open_house({**ON, **secured()}) as house:
+        client = await open_stream(house, "http_stream", {"id": 1, "connect": {"token": "broken"}})
         assert await client.rest() == [disconnect(3500, "invalid token")]
 
 
@@ -240,7 +249,7 @@ async def test_wrong_sessions_nodes_and_codecs(transport: str) -> None:
         assert (await emulate(house, client, publish, node="")).status == 404
         body = {"node": client.hello["node"], "session": client.hello["session"], "data": publish}
         assert (await house.http("POST", "/emulation", json.dumps(body).encode())).status == 204  # no string: nothing
-        assert (await emulate(house, client, publish, binary=True)).status == 204  # Protobuf for a JSON session
+        assert (await emulate(house, client, {"id": 2, "rpc": {"method": "x"}}, binary=True)).status == 204  # not JSON
         await emulate(house, client, {"id": 3, "rpc": {"method": "none"}})
         assert (await client.next())["id"] == 3
         body["data"] = "hello"
