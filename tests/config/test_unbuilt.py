@@ -33,10 +33,7 @@ ASKS = [
     ("http_server.http3.enabled", True),
     ("http_server.h2c_external", True),
     ("grpc_api.enabled", True),
-    *(
-        (f"{transport}.enabled", True)
-        for transport in ["webtransport", "uni_grpc"]
-    ),
+    *((f"{transport}.enabled", True) for transport in ["webtransport", "uni_grpc"]),
     ("admin.enabled", True),
     ("swagger.enabled", True),
     ("debug.enabled", True),
