@@ -1,6 +1,10 @@
 """The shell of one connection: its nursery, its wall, its way out, its end. What the bytes mean is its machine's
 business: HTTP first (http.py), then perhaps WebSocket (websocket.py).
 
+A connection of which nothing waits is no task: the reader calls it, and most of what it is asked for is done on the
+spot. What has to wait runs in the connection's nursery, which opens for the first and closes after the last of it
+(docs/adr/0005-a-nursery-when-something-waits.md).
+
 A machine is sans-I/O: it is fed bytes by whoever reads, and what it wants done in order it hands to `run_in_order`, or
 `handle_in_order` where it is a frame.
 """
@@ -8,6 +12,7 @@ A machine is sans-I/O: it is fed bytes by whoever reads, and what it wants done 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Protocol, final
 
 import structlog
@@ -19,12 +24,29 @@ from broker.observe import Counters
 from broker.protocol import codes
 from broker.transports.links import Link
 
-__all__ = ["Connection", "Machine"]
+__all__ = ["Connection", "Home", "Machine"]
 
 _log = structlog.get_logger("broker.transports")
 
 _LINGER = 1.0
 """Seconds that a peer has to take the last bytes."""
+
+Task = Callable[[], Coroutine[Any, Any, None]]
+
+
+class Home(Protocol):
+    """The stage that a connection lives in."""
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """Where the task of a connection runs, while it has one."""
+        ...
+
+    @property
+    def counters(self) -> Counters: ...
+
+    def gone(self, connection: Connection) -> None:
+        """Nothing of it is left."""
 
 
 class Machine(Protocol):
@@ -57,83 +79,111 @@ class Machine(Protocol):
 class Connection:
     """A `Readable` for the reader, an `OutboxOwner` for the outbox. `busy` while a coroutine of `run_in_order` waits
     in its own task: reading is paused then. `carries` while other connections live on this one. `ending` from the first
-    decision to end on: nothing begins any more."""
+    decision to end on: nothing begins any more.
+
+    `_working` counts what is in the nursery, `_starting` holds what it will be opened with.
+    """
 
     __slots__ = (
-        "_counters",
         "_cut_off",
         "_goodbye",
+        "_has_task",
+        "_home",
+        "_nursery",
+        "_starting",
+        "_working",
         "busy",
         "carries",
         "ending",
         "link",
         "machine",
-        "nursery",
         "outbox",
     )
 
     machine: Machine
 
-    def __init__(self, link: Link, counters: Counters, *, outbox_limit: int, write_timeout: float) -> None:
+    def __init__(self, link: Link, home: Home, *, outbox_limit: int, write_timeout: float) -> None:
         self.link = link
-        self._counters = counters
+        self._home = home
         self.outbox = Outbox(link, self, limit=outbox_limit, write_timeout=write_timeout)
-        self.nursery: trio.Nursery | None = None
         self.busy = False
         self.carries = False
         self.ending = False
         self._cut_off = False
+        self._has_task = False
+        self._nursery: trio.Nursery | None = None
+        self._starting: tuple[Task, ...] = ()
+        self._working = 0
         self._goodbye: trio.CancelScope | None = None
 
     # ---- life -----------------------------------------------------------------------------------------------------
 
-    async def run(self) -> None:
-        """From the accepted peer to the last trace of it: this task is the connection."""
+    def start(self) -> None:
+        """Begin to read. From here on the connection ends by itself, and tells its home."""
         try:
-            async with trio.open_nursery() as self.nursery:
+            self.link.start(self, self._run_in_task)
+        except Exception:
+            self.crashed()
+
+    def _run_in_task(self, task: Task) -> None:
+        """Run what has to wait in the connection's nursery."""
+        if self._nursery is not None:
+            self._working += 1
+            self._nursery.start_soon(self._work, task)
+        else:
+            self._starting += (task,)
+            self._need_task()
+
+    def _need_task(self) -> None:
+        if not self._has_task:
+            self._has_task = True
+            self._home.nursery.start_soon(self._live)
+
+    async def _live(self) -> None:
+        """The connection's task: there while something of it waits, and for its end."""
+        try:
+            while self._starting:
+                await self._hold_nursery()
+        except BaseException:  # cancelled with everybody else: the server has no more time
+            self.ending = True
+            raise
+        finally:
+            if self.ending:
+                await self._shielded(self._end())
+            else:
+                self._has_task = False
+
+    async def _hold_nursery(self) -> None:
+        first, *others = self._starting
+        self._starting = ()
+        try:
+            async with trio.open_nursery() as self._nursery:
                 if self.ending:
-                    self.nursery.cancel_scope.cancel()
-                self.link.start(self, self.nursery)
-                await trio.sleep_forever()
+                    self._nursery.cancel_scope.cancel()
+                self._working = 1 + len(others)
+                for other in others:
+                    self._nursery.start_soon(self._work, other)
+                await self._work(first)
         except* Exception:
             # The wall. A star, because a bug comes in a group with what was cancelled beside it.
             self.crashed()
         finally:
-            self.ending = True
-            self.nursery = None
-            with trio.CancelScope(shield=True) as self._goodbye:  # every wait within has a deadline of its own
-                await self._end()
+            self._nursery = None
 
-    async def _end(self) -> None:
-        """Each step of the end whatever becomes of the others. Nobody waits for an engine to close a socket, nor for a
-        peer to tell the others that it left."""
+    async def _work(self, task: Task) -> None:
         try:
-            self.machine.ended()
-        except Exception:
-            self.crashed()
-        cleanup = self._guard(self.machine.cleanup())
-        done, _ = begin(cleanup)
-        if done:
-            await self._guard(self._say_goodbye())
-            await self._guard(self.link.aclose())
-            return
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(go_on, cleanup)
-            await self._guard(self._say_goodbye())
-            await self._guard(self.link.aclose())
-
-    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
-        """The wall around whatever has a task, or a step of the end, to itself."""
-        try:
-            await work
-        except Exception:
-            self.crashed()
+            await self._guard(task())
+        finally:
+            self._working -= 1
+            if not self._working:
+                self._nursery = None  # it closes: what comes now has to wait for the next one
 
     def end(self) -> None:
         """Begin to end: what waits in the nursery is cancelled, then the peer is told."""
         self.ending = True
-        if self.nursery is not None:
-            self.nursery.cancel_scope.cancel()
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+        self._need_task()
 
     def drop(self) -> None:
         """End without a word: the peer is gone, or does not read."""
@@ -145,6 +195,63 @@ class Connection:
         self.drop()
         if self._goodbye is not None:
             self._goodbye.cancel()
+
+    def _vanish(self) -> None:
+        """The peer is gone, as its own socket says: where nothing waits, that is the end, and needs no task."""
+        self._cut_off = True
+        if self._has_task:
+            self.end()
+            return
+        self.ending = self._has_task = True
+        cleanup = self._begin_end()
+        if cleanup is not None:
+            self._home.nursery.start_soon(self._shielded, self._end_beside(cleanup))
+            return
+        self.link.stop()
+        self.outbox.close()
+        begin(self._guard(self.link.aclose()))
+        self._home.gone(self)
+
+    async def _shielded(self, end: Coroutine[Any, Any, None]) -> None:
+        try:
+            with trio.CancelScope(shield=True) as self._goodbye:  # every wait within has a deadline of its own
+                await end
+        finally:
+            self._home.gone(self)
+
+    def _begin_end(self) -> Coroutine[Any, Any, None] | None:
+        """Out of every structure. Returns the clean-up, if it has to wait."""
+        try:
+            self.machine.ended()
+        except Exception:
+            self.crashed()
+        cleanup = self._guard(self.machine.cleanup())
+        done, _ = begin(cleanup)
+        return None if done else cleanup
+
+    async def _end(self) -> None:
+        cleanup = self._begin_end()
+        if cleanup is not None:
+            await self._end_beside(cleanup)
+        else:
+            await self._close()
+
+    async def _end_beside(self, cleanup: Coroutine[Any, Any, None]) -> None:
+        """Nobody waits for an engine to close a socket, nor for a peer to tell the others that it left."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(go_on, cleanup)
+            await self._close()
+
+    async def _close(self) -> None:
+        await self._guard(self._say_goodbye())
+        await self._guard(self.link.aclose())
+
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        """The wall around whatever has a task, or a step of the end, to itself."""
+        try:
+            await work
+        except Exception:
+            self.crashed()
 
     async def _say_goodbye(self) -> None:
         self.link.stop()
@@ -169,7 +276,7 @@ class Connection:
             if data is None:
                 return
             if not data:
-                self.drop()
+                self._vanish()
                 return
             self.machine.feed(data)
             if self.busy or not self.link.pending():
@@ -177,11 +284,11 @@ class Connection:
 
     def hung_up(self) -> None:
         """The peer went while reading was paused."""
-        self.drop()
+        self._vanish()
 
     def crashed(self) -> None:
         """Called within an `except`: a bug of ours ends this connection, and only this one."""
-        self._counters.connection_crashes += 1
+        self._home.counters.connection_crashes += 1
         _log.exception("a connection crashed")
         self.machine.failed(codes.SERVER_ERROR)
         self.end()
@@ -205,31 +312,27 @@ class Connection:
         """Run at once; if it waits, in a task, and nothing is read meanwhile."""
         done, _ = begin(work)
         if not done:
-            assert self.nursery is not None
             self.busy = True
             self.link.pause()
-            self.nursery.start_soon(self._finish, work)
+            self._run_in_task(partial(self._finish, work))
 
     async def _finish(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await go_on(work)
-            self.busy = False
-            if not self.ending:
-                self.machine.advance()  # what waited in its buffer
-            if not self.busy and not self.ending:
-                self.link.resume()
-                if self.link.pending():
-                    self.readable()
-        except Exception:
-            self.crashed()
+        await go_on(work)
+        self.busy = False
+        if not self.ending:
+            self.machine.advance()  # what waited in its buffer
+        if not self.busy and not self.ending:
+            self.link.resume()
+            if self.link.pending():
+                self.readable()
 
     def run_beside(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something that nobody waits for; reading goes on.
 
         Whoever calls (an API request, the timer wheel, a fan-out) has no part in it, so the wall is here.
         """
-        if self.ending or self.nursery is None:
-            work.close()  # its nursery may be closed already
+        if self.ending:
+            work.close()
             return
         try:
             done, _ = begin(work)
@@ -237,7 +340,7 @@ class Connection:
             self.crashed()
             return
         if not done:
-            self.nursery.start_soon(self._guard, go_on(work))
+            self._run_in_task(partial(go_on, work))
 
     # ---- the outbox's owner ---------------------------------------------------------------------------------------
 
@@ -247,6 +350,6 @@ class Connection:
         self.machine.failed(why)
         self.end()
 
-    def spawn(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        if self.nursery is not None and not self.ending:
-            self.nursery.start_soon(task)
+    def spawn(self, task: Task) -> None:
+        if not self.ending:
+            self._run_in_task(task)

@@ -146,13 +146,14 @@ def _answers(path: str) -> bool:
 
 @final
 class Doors:
-    """All connections of the process. `connections` is what the leak tests and the drain look at."""
+    """All connections of the process, and their `Home`. `connections` is what the leak tests and the drain look at."""
 
     def __init__(
         self, node: Node, nursery: trio.Nursery, reader: Reader | None, *, outbox_limit: int, write_timeout: float
     ) -> None:
         self._node = node
-        self._nursery = nursery
+        self.counters = node.counters
+        self.nursery = nursery
         self._reader = reader
         self._outbox_limit = outbox_limit
         self._write_timeout = write_timeout
@@ -177,33 +178,29 @@ class Doors:
 
     def begin(self, link: Link, machine: Callable[[Connection], Machine]) -> Connection:
         """Begin a connection that speaks by `machine`."""
-        connection = Connection(
-            link, self._node.counters, outbox_limit=self._outbox_limit, write_timeout=self._write_timeout
-        )
+        connection = Connection(link, self, outbox_limit=self._outbox_limit, write_timeout=self._write_timeout)
         connection.machine = machine(connection)
         self.connections.add(connection)
-        self._nursery.start_soon(self._run, connection)
+        connection.start()
         return connection
 
     def take_in_stream(self, stream: trio.abc.Stream, site: Site) -> None:
         """The same for a stream of any kind, read by a task of its own."""
         self.take_in(StreamLink(stream), site)
 
-    async def _run(self, connection: Connection) -> None:
-        try:
-            await connection.run()
-        finally:
-            self.connections.discard(connection)
-            if self._last_gone is not None and not self.connections:
-                self._last_gone.set()
+    def gone(self, connection: Connection) -> None:
+        """Nothing of it is left."""
+        self.connections.discard(connection)
+        if self._last_gone is not None and not self.connections:
+            self._last_gone.set()
 
     def listen(self, listening: Listening) -> _Acceptor | _TaskAcceptor:
         """Begin to accept."""
         if self._reader is None:
             by_task = _TaskAcceptor(listening, self)
-            self._nursery.start_soon(by_task.run, name="acceptor")
+            self.nursery.start_soon(by_task.run, name="acceptor")
             return by_task
-        acceptor = _Acceptor(listening, self, self._reader, self._nursery)
+        acceptor = _Acceptor(listening, self, self._reader, self.nursery)
         acceptor.resume()
         return acceptor
 

@@ -27,6 +27,7 @@ from broker.hub import Outbox, TimerWheel, TrySend
 from broker.protocol import codes
 from broker.transports.connection import Connection, Machine
 from broker.transports.http2_request import Malformed, ResponseParts, as_request
+from broker.transports.links import Spawn
 from broker.transports.reader import Readable
 from broker.transports.site import Begin
 
@@ -350,7 +351,7 @@ class StreamLink:
 
     # ---- a Link ---------------------------------------------------------------------------------------------------
 
-    def start(self, readable: Readable, nursery: trio.Nursery) -> None:
+    def start(self, readable: Readable, spawn: Spawn) -> None:
         self._readable = readable
         self._paused = False
         if self._gone:

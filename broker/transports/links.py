@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Protocol, final
+from functools import partial
+from typing import Any, Protocol, final
 
 import trio
 
 from broker.hub import TrySend
 from broker.transports.reader import Readable, Reader
 
-__all__ = ["Link", "SocketLink", "StreamLink", "TlsLink"]
+__all__ = ["Link", "SocketLink", "Spawn", "StreamLink", "TlsLink"]
 
 _RECEIVE = 16384
+
+Spawn = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
 
 
 class Link(Protocol):
@@ -28,8 +31,8 @@ class Link(Protocol):
     try_send: TrySend | None
     secure: bool
 
-    def start(self, readable: Readable, nursery: trio.Nursery) -> None:
-        """Begin to read: `readable` is called whenever something came."""
+    def start(self, readable: Readable, spawn: Spawn) -> None:
+        """Begin to read: `readable` is called whenever something came. `spawn` is for links that need a task."""
 
     def receive(self) -> bytes | None:
         """What came: bytes, `b""` at the end, None if nothing did."""
@@ -79,7 +82,7 @@ class SocketLink:
         self.try_send: TrySend | None = sock.send
         self._reader = reader
 
-    def start(self, readable: Readable, nursery: trio.Nursery) -> None:
+    def start(self, readable: Readable, spawn: Spawn) -> None:
         self._reader.add(self.fd, readable)
 
     def receive(self) -> bytes | None:
@@ -139,7 +142,7 @@ class TlsLink:
         self._reader = reader
         self._handshaken = False
 
-    def start(self, readable: Readable, nursery: trio.Nursery) -> None:
+    def start(self, readable: Readable, spawn: Spawn) -> None:
         self._reader.add(self.fd, readable)
 
     def receive(self) -> bytes | None:
@@ -237,8 +240,8 @@ class StreamLink:
         sock = getattr(self.stream, "socket", None)
         return sock if isinstance(sock, socket.socket) else None
 
-    def start(self, readable: Readable, nursery: trio.Nursery) -> None:
-        nursery.start_soon(self._read, readable)
+    def start(self, readable: Readable, spawn: Spawn) -> None:
+        spawn(partial(self._read, readable))
 
     async def _read(self, readable: Readable) -> None:
         with trio.CancelScope() as self._stop:

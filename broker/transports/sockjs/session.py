@@ -27,6 +27,7 @@ from broker.protocol.sockjs import (
 )
 from broker.sessions import Context, Session
 from broker.transports.connection import Connection
+from broker.transports.links import Spawn
 from broker.transports.reader import Readable
 
 __all__ = ["Receiver", "SessionLink", "SessionMachine"]
@@ -166,7 +167,7 @@ class SessionLink:
 
     # ---- a Link ---------------------------------------------------------------------------------------------------
 
-    def start(self, readable: Readable, nursery: trio.Nursery) -> None:
+    def start(self, readable: Readable, spawn: Spawn) -> None:
         self.resume()
 
     def receive(self) -> bytes | None:
