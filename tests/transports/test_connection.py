@@ -100,7 +100,7 @@ class Street:
     # ---- a Machine ------------------------------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> None:
-        self.connection.run_in_order(self.work, self.connection)
+        self.connection.run_in_order(self.work(self.connection))
 
     def advance(self) -> None:
         """Nothing waits here."""
