@@ -149,7 +149,8 @@ class Connection:
             raise
         finally:
             if self.ending:
-                await self._shielded(self._end())
+                with trio.CancelScope(shield=True) as self._goodbye:  # every wait within has a deadline of its own
+                    await self._end(self._begin_end())
             else:
                 self._has_task = False
 
@@ -205,19 +206,16 @@ class Connection:
         self.ending = self._has_task = True
         cleanup = self._begin_end()
         if cleanup is not None:
-            self._home.nursery.start_soon(self._shielded, self._end_beside(cleanup))
+            self._home.nursery.start_soon(self._go_on_ending, cleanup)
             return
         self.link.stop()
         self.outbox.close()
         begin(self._guard(self.link.aclose()))
         self._home.gone(self)
 
-    async def _shielded(self, end: Coroutine[Any, Any, None]) -> None:
-        try:
-            with trio.CancelScope(shield=True) as self._goodbye:  # every wait within has a deadline of its own
-                await end
-        finally:
-            self._home.gone(self)
+    async def _go_on_ending(self, cleanup: Coroutine[Any, Any, None]) -> None:
+        with trio.CancelScope(shield=True) as self._goodbye:
+            await self._end(cleanup)
 
     def _begin_end(self) -> Coroutine[Any, Any, None] | None:
         """Out of every structure. Returns the clean-up, if it has to wait."""
@@ -229,18 +227,17 @@ class Connection:
         done, _ = begin(cleanup)
         return None if done else cleanup
 
-    async def _end(self) -> None:
-        cleanup = self._begin_end()
-        if cleanup is not None:
-            await self._end_beside(cleanup)
-        else:
-            await self._close()
-
-    async def _end_beside(self, cleanup: Coroutine[Any, Any, None]) -> None:
+    async def _end(self, cleanup: Coroutine[Any, Any, None] | None) -> None:
         """Nobody waits for an engine to close a socket, nor for a peer to tell the others that it left."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(go_on, cleanup)
-            await self._close()
+        try:
+            if cleanup is None:
+                await self._close()
+                return
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(go_on, cleanup)
+                await self._close()
+        finally:
+            self._home.gone(self)
 
     async def _close(self) -> None:
         await self._guard(self._say_goodbye())
