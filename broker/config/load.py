@@ -43,6 +43,12 @@ DEVELOPMENT: Final[Mapping[str, Raw]] = {
             "force_recovery": True,
         }
     },
+    "sse": {"enabled": True},
+    "http_stream": {"enabled": True},
+    "sockjs": {"enabled": True},
+    "uni_websocket": {"enabled": True},
+    "uni_sse": {"enabled": True},
+    "uni_http_stream": {"enabled": True},
     "http_api": {"insecure": True},
     "health": {"enabled": True},
     "prometheus": {"enabled": True},
