@@ -1,13 +1,16 @@
-"""A page in headless Chromium: the SDK over WebSocket, and over SockJS where a proxy lets no WebSocket through."""
+"""A page in headless Chromium: the SDK over WebSocket, over what it falls back to where a proxy lets no WebSocket
+through, and a listener without an SDK. The page comes from another origin than what it connects to."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, final
 
 import pytest
 import trio
@@ -28,16 +31,38 @@ SCRIPTS = {
     "/centrifuge.js": MODULES / "centrifuge" / "dist" / "centrifuge.js",
     "/sockjs.js": MODULES / "sockjs-client" / "dist" / "sockjs.js",
 }
-PAGE = """<!DOCTYPE html><title>test</title>
+CONFIG: Final = {
+    "client": {"insecure": True, "allowed_origins": ["*"]},
+    "sockjs": {"enabled": True},
+    "http_stream": {"enabled": True},
+    "sse": {"enabled": True},
+    "uni_sse": {"enabled": True},
+}
+BLOCKED = "proxy_set_header Upgrade"
+"""Without this line nginx lets no WebSocket through."""
+
+HEAD = """<!DOCTYPE html><title>test</title>
 <script src="/centrifuge.js"></script><script src="/sockjs.js"></script>
 <script>
 const tell = (event, more) => console.log(JSON.stringify({ event, ...more }));
+</script>
+"""
+SDK_PAGE = """<script>
+const endpoints = {
+  websocket: 'ws://PLACE/connection/websocket',
+  http_stream: 'http://PLACE/connection/http_stream',
+  sse: 'http://PLACE/connection/sse',
+  sockjs: 'http://PLACE/connection/sockjs',
+};
 const client = new Centrifuge(
-  [
-    { transport: 'websocket', endpoint: 'ws://PLACE/connection/websocket' },
-    { transport: 'sockjs', endpoint: 'http://PLACE/connection/sockjs' },
-  ],
-  { sockjs: SockJS, sockjsOptions: { transports: ['WAY'] }, minReconnectDelay: 10, maxReconnectDelay: 100 },
+  'WAYS'.split(' ').map((transport) => ({ transport, endpoint: endpoints[transport] })),
+  {
+    emulationEndpoint: 'http://PLACE/emulation',
+    sockjs: SockJS,
+    sockjsOptions: { transports: ['SOCKJS_WAY'] },
+    minReconnectDelay: 10,
+    maxReconnectDelay: 100,
+  },
 );
 client.on('connected', (context) => tell('connected', { transport: context.transport }));
 const hello = client.newSubscription('CHANNEL');
@@ -45,6 +70,16 @@ hello.on('subscribed', () => tell('subscribed'));
 hello.on('publication', (context) => tell('publication', { data: context.data }));
 hello.subscribe();
 client.connect();
+</script>
+"""
+LISTENER_PAGE = """<script>
+const connect = encodeURIComponent(JSON.stringify({ subs: { 'CHANNEL': {} } }));
+const source = new EventSource('http://PLACE/connection/uni_sse?cf_connect=' + connect);
+source.onmessage = (message) => {
+  const { connect, channel, pub } = JSON.parse(message.data);
+  if (connect) tell('connected', { channels: Object.keys(connect.subs) });
+  if (pub) tell('publication', { channel, data: pub.data });
+};
 </script>
 """
 
@@ -64,52 +99,85 @@ async def serve_page(page: str, stream: trio.SocketStream) -> None:
         await stream.send_all(head + b"Connection: close\r\n\r\n" + body)
 
 
-@pytest.mark.parametrize(
-    ("blocked", "way", "transport"),
-    [
-        (False, "xhr-streaming", "websocket"),
-        (True, "xhr-streaming", "sockjs-xhr-streaming"),
-        (True, "eventsource", "sockjs-eventsource"),
-        (True, "xhr-polling", "sockjs-xhr-polling"),
-    ],
-)
-async def test_a_page(
-    blocked: bool, way: str, transport: str, broker: GetBroker, nursery: trio.Nursery, tmp_path: Path, key: str
-) -> None:
-    daemon = await broker({"client": {"insecure": True, "allowed_origins": ["*"]}, "sockjs": {"enabled": True}})
-    nginx = Nginx(tmp_path / "nginx", daemon.port, *(["proxy_set_header Upgrade"] if blocked else []))
-    await nginx.ready()
-    page = PAGE.replace("PLACE", f"127.0.0.1:{nginx.port}").replace("WAY", way).replace("CHANNEL", key)
-    listeners = await nursery.start(partial(trio.serve_tcp, partial(serve_page, page), 0, host="127.0.0.1"))
-    address = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/"
-    process: Any = await trio.lowlevel.open_process(
-        [NODE, str(HERE / "js" / "browser.mjs"), str(CHROMIUM), address],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    lines = b""
+@final
+class Page:
+    """What a page tells, in its order. Closing the input of the process closes the browser."""
 
-    async def event(name: str) -> dict[str, Any]:
-        nonlocal lines
+    def __init__(self, process: Any) -> None:
+        self._process = process
+        self._lines = b""
+
+    async def event(self, name: str) -> dict[str, Any]:
         while True:
-            while b"\n" not in lines:
-                data = await process.stdout.receive_some()
+            while b"\n" not in self._lines:
+                data = await self._process.stdout.receive_some()
                 assert data, "the browser ended"
-                lines += data
-            line, _, lines = lines.partition(b"\n")
+                self._lines += data
+            line, _, self._lines = self._lines.partition(b"\n")
             if line.startswith(b"{") and (told := json.loads(line))["event"] == name:
                 return dict(told)
 
+
+@asynccontextmanager
+async def opened(page: str) -> AsyncIterator[Page]:
+    """A page in a browser of its own, for 30 seconds at most."""
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, partial(serve_page, page), 0, host="127.0.0.1"))
+        address = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/"
+        process: Any = await trio.lowlevel.open_process(
+            [NODE, str(HERE / "js" / "browser.mjs"), str(CHROMIUM), address],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        try:
+            with trio.fail_after(30):
+                yield Page(process)
+                await process.stdin.aclose()
+                await process.wait()
+        finally:
+            process.terminate()
+            await trio.aclose_forcefully(process.stdout)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("blocked", "ways", "sockjs_way", "transport"),
+    [
+        (False, "websocket http_stream sse sockjs", "", "websocket"),
+        (True, "websocket http_stream sse", "", "http_stream"),
+        (True, "websocket sse", "", "sse"),
+        (True, "websocket sockjs", "xhr-streaming", "sockjs-xhr-streaming"),
+        (True, "websocket sockjs", "eventsource", "sockjs-eventsource"),
+        (True, "websocket sockjs", "xhr-polling", "sockjs-xhr-polling"),
+    ],
+)
+async def test_the_sdk(
+    blocked: bool, ways: str, sockjs_way: str, transport: str, broker: GetBroker, tmp_path: Path, key: str
+) -> None:
+    daemon = await broker(CONFIG)
+    nginx = Nginx(tmp_path / "nginx", daemon.port, *([BLOCKED] if blocked else []))
     try:
-        with trio.fail_after(30):
-            assert (await event("connected"))["transport"] == transport
-            await event("subscribed")
+        await nginx.ready()
+        text = HEAD + SDK_PAGE.replace("PLACE", f"127.0.0.1:{nginx.port}").replace("SOCKJS_WAY", sockjs_way)
+        async with opened(text.replace("WAYS", ways).replace("CHANNEL", key)) as page:
+            assert (await page.event("connected"))["transport"] == transport
+            await page.event("subscribed")
             await daemon.api("publish", channel=key, data={"text": "a\u2028b 100%"})
-            assert (await event("publication"))["data"] == {"text": "a\u2028b 100%"}
-            await process.stdin.aclose()  # closes the browser
-            await process.wait()
+            assert (await page.event("publication"))["data"] == {"text": "a\u2028b 100%"}
     finally:
-        process.terminate()
-        await trio.aclose_forcefully(process.stdout)
         nginx.stop()
-    nursery.cancel_scope.cancel()
+
+
+async def test_an_event_source(broker: GetBroker, tmp_path: Path, key: str) -> None:
+    daemon = await broker(CONFIG)
+    nginx = Nginx(tmp_path / "nginx", daemon.port, BLOCKED)
+    try:
+        await nginx.ready()
+        text = HEAD + LISTENER_PAGE.replace("PLACE", f"127.0.0.1:{nginx.port}").replace("CHANNEL", key)
+        async with opened(text) as page:
+            assert (await page.event("connected"))["channels"] == [key]
+            await daemon.api("publish", channel=key, data={"text": "a\u2028b 100%"})
+            told = await page.event("publication")
+            assert (told["channel"], told["data"]) == (key, {"text": "a\u2028b 100%"})
+    finally:
+        nginx.stop()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import trio
@@ -16,7 +18,13 @@ from tests.e2e.relay import Relay
 
 pytestmark = pytest.mark.skipif(bool(PEER), reason="SockJS is ours alone")
 
-CONFIG = {"client": {"insecure": True}, "sockjs": {"enabled": True}}
+CONFIG = {
+    "client": {"insecure": True},
+    "sockjs": {"enabled": True},
+    "http_stream": {"enabled": True},
+    "sse": {"enabled": True},
+    "uni_sse": {"enabled": True},
+}
 BUFFERING = "proxy_buffering off"
 HTTP_1_1 = "proxy_http_version"
 StartNginx = Callable[..., Awaitable[Nginx]]
@@ -39,7 +47,12 @@ async def nginx_before(tmp_path: Path, broker: GetBroker) -> AsyncIterator[Start
         nginx.stop()
 
 
-@pytest.mark.parametrize("without", [(), (BUFFERING,)], ids=["as in the guide", "with buffering"])
+with_and_without_buffering = pytest.mark.parametrize(
+    "without", [(), (BUFFERING,)], ids=["as in the guide", "with buffering"]
+)
+
+
+@with_and_without_buffering
 @pytest.mark.parametrize("way", ["plain websocket", "websocket", "xhr-streaming", "xhr-polling"])
 async def test_everything_gets_through_at_once(
     way: str, without: tuple[str, ...], get_sdk: GetSdk, broker: GetBroker, nginx_before: StartNginx, key: str
@@ -57,6 +70,29 @@ async def test_everything_gets_through_at_once(
         assert (await alice.publication(key))["data"] == "hello"
     await alice.disconnect()
     with trio.fail_after(3):  # a stream that nobody reads from ends the session, at once
+        await daemon.settle()
+
+
+@with_and_without_buffering
+@pytest.mark.parametrize("way", ["http_stream", "sse", "uni_sse"])
+async def test_streams_get_through_at_once(
+    way: str, without: tuple[str, ...], broker: GetBroker, nginx_before: StartNginx, key: str
+) -> None:
+    daemon = await broker(CONFIG)
+    nginx = await nginx_before(daemon.port, *without)
+    connect = '{"id":1,"connect":{}}\n' + json.dumps({"id": 2, "subscribe": {"channel": key}})
+    if way == "uni_sse":
+        connect = json.dumps({"subs": {key: {}}})
+    method, query, body = (
+        ("POST", "", connect) if way == "http_stream" else ("GET", f"?cf_connect={quote(connect)}", "")
+    )
+    request_head = f"{method} /connection/{way}{query} HTTP/1.1\r\nHost: broker\r\nContent-Length: {len(body)}\r\n\r\n"
+    async with await trio.open_tcp_stream("127.0.0.1", nginx.port) as stream:
+        await stream.send_all((request_head + body).encode())
+        await until(stream, b'"subs":' if way == "uni_sse" else b'"subscribe":')
+        await daemon.api("publish", channel=key, data="hello")
+        await until(stream, b'"data":"hello"')
+    with trio.fail_after(3):
         await daemon.settle()
 
 
