@@ -20,7 +20,7 @@ from typing import Final
 
 import trio
 
-from benchmarks.frames import client_frame, handshake
+from benchmarks.micro_frames import masked
 from broker.app import Server, open_server
 from broker.auth import make_token
 from broker.config import Config, Sources, load
@@ -29,6 +29,10 @@ CROWD: Final = 128
 ADDRESSES: Final = 250
 SECRET: Final = "benchmark"
 RESET: Final = b"\1\0\0\0\0\0\0\0"
+UPGRADE: Final = (
+    b"GET /connection/websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 STEPS: Final = ("accept", "upgrade", "connect + subscribe", "close")
 
 
@@ -74,7 +78,6 @@ async def _run(config: Config, crowds: int, tokens: bool) -> list[tuple[float, .
 async def _crowd(server: Server, port: int, number: int, tokens: bool) -> tuple[float, ...]:
     """CPU seconds of the steps."""
     registry, connections = server.node.registry, server.doors.connections
-    upgrade = handshake("127.0.0.1", port, "/connection/websocket")
     frames = [_commands(number * CROWD + index, tokens) for index in range(CROWD)]
     socks: list[socket.socket] = []
     for index in range(CROWD):
@@ -83,7 +86,7 @@ async def _crowd(server: Server, port: int, number: int, tokens: bool) -> tuple[
         sock.connect(("127.0.0.1", port))
         socks.append(sock)
     accepted = await _serve(lambda: len(connections) == CROWD)
-    _send(socks, [upgrade] * CROWD)
+    _send(socks, [UPGRADE] * CROWD)
     upgraded = await _serve(lambda: _answered(socks))
     _send(socks, frames)
     subscribed = await _serve(lambda: _answered(socks) and len(registry.clients) == CROWD)
@@ -125,7 +128,8 @@ def _answered(socks: list[socket.socket]) -> bool:
 
 def _commands(number: int, tokens: bool) -> bytes:
     connect = {"token": make_token({"sub": f"user {number}"}, SECRET)} if tokens else {}
-    return client_frame({"id": 1, "connect": connect}, {"id": 2, "subscribe": {"channel": f"load_{number}"}})
+    commands = {"id": 1, "connect": connect}, {"id": 2, "subscribe": {"channel": f"load_{number}"}}
+    return masked("\n".join(map(json.dumps, commands)).encode())
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import math
-import uuid
+import os
 from collections.abc import Coroutine, Mapping
 from typing import Any, ClassVar, Final, final
 
@@ -26,6 +26,13 @@ Waiting = Coroutine[Any, Any, None]
 
 _LONGEST_TTL: Final = 365 * 24 * 3600
 """Seconds; beyond, somebody has mistaken milliseconds for seconds, and the wire has 32 bits."""
+
+
+def _random_id() -> str:
+    """A random UUID (RFC 9562 §5.4), as `uuid.uuid4` writes it and in half the time."""
+    digits = os.urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 @final
@@ -134,8 +141,8 @@ class Client:
         self.wire: Wire = peer.wire
         self.outbox: Outbox = peer.outbox
         self.status = Status.NEW
-        self.client_id = str(uuid.uuid4())
-        self.session_id = str(uuid.uuid4()) if self.emulated or self.one_way else ""
+        self.client_id = _random_id()
+        self.session_id = _random_id() if self.emulated or self.one_way else ""
         self.user = ""
         self.info = self.meta = b""
         self.emulated_headers: Mapping[str, str] = NO_HEADERS

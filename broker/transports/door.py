@@ -276,13 +276,16 @@ class _Acceptor:
                     return
                 continue  # this peer went before it was accepted
             sock.setblocking(False)
-            try:
-                sock.getpeername()
-            except OSError:
-                sock.close()  # it came and went: Python would not wrap this in TLS, or only half
-                continue
             tls = self._listening.tls
-            link: Link = SocketLink(sock, self._reader) if tls is None else TlsLink(sock, tls, self._reader)
+            if tls is None:
+                link: Link = SocketLink(sock, self._reader)
+            else:
+                try:
+                    sock.getpeername()
+                except OSError:
+                    sock.close()  # it came and went: Python would not wrap this in TLS, or only half
+                    continue
+                link = TlsLink(sock, tls, self._reader)
             self._doors.take_in(link, self._listening.site, http2=tls is not None and self._listening.http2)
 
     def _wait_for_descriptors(self, error: OSError) -> None:

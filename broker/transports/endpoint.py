@@ -34,6 +34,8 @@ class UpgradeGate:
         self._counters = counters
         self._user_header = user_header.lower().encode()
         self._deflate = deflate
+        self.agreed: Handshake | None = None
+        """What was agreed on with the last one that was welcome: it is accepted in the same breath."""
 
     def refusal(self, head: Head) -> bytes | None:
         """The response that refuses this handshake, or None if it is welcome."""
@@ -41,7 +43,7 @@ class UpgradeGate:
             self._counters.connection_limit += 1
             return response(503, b"Service Unavailable", content_type=TEXT_TYPE, close=True)
         try:
-            handshake(head.method, head.headers, deflate=self._deflate)
+            agreed = handshake(head.method, head.headers, deflate=self._deflate)
         except HandshakeError as error:
             return response(
                 error.status,
@@ -52,6 +54,7 @@ class UpgradeGate:
             )
         if not self._origins.allow(head.headers.get(b"origin")):
             return response(403, b"Forbidden", content_type=TEXT_TYPE, close=True)
+        self.agreed = agreed
         return None
 
     def user(self, head: Head) -> str | None:
@@ -84,7 +87,8 @@ class WebSocketEndpoint:
         return self._gate.refusal(head)
 
     def accept(self, connection: Connection, head: Head) -> None:
-        agreed: Handshake = handshake(head.method, head.headers, deflate=self._options.compression)
+        agreed = self._gate.agreed
+        assert agreed is not None
         machine = WebSocketMachine(
             connection,
             self._context,

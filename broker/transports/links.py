@@ -119,7 +119,7 @@ class SocketLink:
 
     async def aclose(self) -> None:
         self._reader.drop(self.fd)  # before the descriptor can be given to somebody else
-        _close(self.socket)
+        self.socket.close()  # nobody waits for it in Trio: what could has ended with its connection
 
 
 @final
@@ -191,7 +191,7 @@ class TlsLink:
 
     async def aclose(self) -> None:
         self._reader.drop(self.fd)
-        _close(self.socket)
+        self.socket.close()  # nobody waits for it in Trio: what could has ended with its connection
 
 
 async def _receive_some(sock: socket.socket, receive: Callable[[], bytes | None]) -> bytes:
@@ -212,12 +212,6 @@ async def _send_all(sock: socket.socket, try_send: TrySend, data: bytes) -> None
         if not sent:
             await trio.lowlevel.wait_writable(sock)
         rest = rest[sent:]
-
-
-def _close(sock: socket.socket) -> None:
-    if sock.fileno() >= 0:
-        trio.lowlevel.notify_closing(sock)
-        sock.close()
 
 
 @final

@@ -19,7 +19,6 @@ from broker.protocol import (
     Inflater,
     MalformedFrame,
     codes,
-    handshake,
     read_connect,
 )
 from broker.protocol.wire import UNITS_PER_FRAME, DeflateWire, FrameWire, Wire
@@ -111,7 +110,8 @@ class UniWebSocketEndpoint:
         return self._gate.refusal(head)
 
     def accept(self, connection: Connection, head: Head) -> None:
-        agreed = handshake(head.method, head.headers, deflate=self._options.compression)
+        agreed = self._gate.agreed
+        assert agreed is not None
         connection.outbox.write_timeout = self._options.write_timeout or 1.0
         connection.outbox.offer(agreed.response)
         machine = UniWebSocketMachine(
