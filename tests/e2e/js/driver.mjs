@@ -4,6 +4,7 @@ import { createInterface } from 'node:readline';
 import { Centrifuge } from 'centrifuge';
 import { Centrifuge as CentrifugeProtobuf } from 'centrifuge/build/protobuf';
 import SockJS from 'sockjs-client';
+import EventSource from 'eventsource';
 import WebSocket from 'ws';
 
 const clients = new Map();
@@ -21,7 +22,7 @@ function ask(event, { UnauthorizedError: Unauthorized }) {
 }
 
 class Driven {
-  constructor({ client: name, url, protobuf, ask_token, headers, sockjs, ...options }) {
+  constructor({ client: name, url, protobuf, ask_token, headers, sockjs, transport, emulation, ...options }) {
     this.name = name;
     this.protobuf = protobuf;
     const Client = protobuf ? CentrifugeProtobuf : Centrifuge;
@@ -30,9 +31,11 @@ class Driven {
         super(address, protocols, { headers: headers ?? {} });
       }
     };
-    this.sdk = new Client(sockjs ? [{ transport: 'sockjs', endpoint: url }] : url, {
+    const named = transport ?? (sockjs ? 'sockjs' : undefined);
+    this.sdk = new Client(named ? [{ transport: named, endpoint: url }] : url, {
       websocket: WithHeaders,
       ...(sockjs ? { sockjs: SockJS, sockjsOptions: { transports: [sockjs] } } : {}),
+      ...(transport ? { emulationEndpoint: emulation, eventsource: EventSource } : {}),
       minReconnectDelay: 10,
       maxReconnectDelay: 100,
       ...(options.token ? { token: options.token } : {}),
