@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from http import HTTPStatus
 from typing import Any, Final
 
 import attrs
@@ -52,6 +53,7 @@ _PREFIXES: Final = (
     "prometheus.handler_prefix",
     "health.handler_prefix",
 )
+_STATUSES: Final = frozenset(status.value for status in HTTPStatus if status >= 200)
 _PORT: Final = re.compile(r"[0-9]{1,5}")
 
 
@@ -129,6 +131,16 @@ def _http(config: Config) -> Iterator[Problem]:
         for shown, prefix in values_at(config, path):
             if prefix and not prefix.startswith("/"):
                 yield shown, "must start with /"
+    for name, by_code in (
+        ("uni_sse", config.uni_sse.connect_code_to_http_response),
+        ("uni_http_stream", config.uni_http_stream.connect_code_to_http_response),
+    ):
+        for index, transform in enumerate(by_code.transforms):
+            path = f"{name}.connect_code_to_http_response.transforms[{index}]"
+            if not transform.code:
+                yield f"{path}.code", "must be set"
+            if transform.to.status_code not in _STATUSES:
+                yield f"{path}.to.status_code", f"not a status of HTTP: {transform.to.status_code}"
     if config.websocket.compression and not 1 <= config.websocket.compression_level <= 9:
         yield "websocket.compression_level", f"not from 1 to 9: {config.websocket.compression_level}"
 

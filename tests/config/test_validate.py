@@ -110,6 +110,15 @@ def test_transforms(scene: Scene) -> None:
     ]
 
 
+def test_statuses_of_one_way_connects(scene: Scene) -> None:
+    transforms = [{"to": {"status_code": 99}}, {"code": 109, "to": {"status_code": 401}}]
+    path = "uni_sse.connect_code_to_http_response.transforms[0]"
+    assert scene.problems({"uni_sse": {"connect_code_to_http_response": {"transforms": transforms}}}) == [
+        f"{path}.code: must be set",
+        f"{path}.to.status_code: not a status of HTTP: 99",
+    ]
+
+
 def test_all_problems_at_once(scene: Scene) -> None:
     problems = scene.problems(
         {

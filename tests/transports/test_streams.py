@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import trio
 from broker.protocol import codes
 from tests.conftest import ErrorLog
 from tests.support.clock import seconds
+from tests.support.fleet import Bus, open_fleet
 from tests.support.peers import NO_PINGS, WALL, open_house, options, secured, token
 from tests.support.slow_engine import Gates
 from tests.support.streams import ON, emulate, open_stream, request
@@ -341,6 +343,29 @@ async def test_a_bug_in_a_command_that_came_by_emulation_ends_its_session_only(
         assert (await emulate(house, client, {"id": 2, "rpc": {"method": "x"}})).status == 204
         assert await client.rest() == [disconnect(3004, "internal server error")]
         error_log.expect("a bug")
+
+
+async def test_any_node_takes_what_a_client_sends() -> None:
+    async with open_fleet(2, on()) as (_, (a, b)):
+        await trio.sleep(1)
+        for transport, form in FORMS[:2]:
+            client = await open_stream(a, transport, **form)
+            rpc = {"id": 2, "rpc": {"method": "none"}}
+            assert (await emulate(b, client, rpc, binary=form.get("binary", False))).status == 204
+            assert (await client.next())["id"] == 2
+            assert (await emulate(b, client, rpc, session="another")).status == 204
+            await client.leave()
+
+
+async def test_a_node_that_does_not_answer() -> None:
+    bus = Bus(random.Random(1))
+    async with open_fleet(2, on(), bus=bus) as (_, (a, b)):
+        await trio.sleep(1)
+        client = await open_stream(a, "sse", get=True)
+        bus.mute.add(a.server.node.uid)
+        with seconds(1):
+            assert (await emulate(b, client, {})).status == 500
+        await client.leave()
 
 
 async def test_too_many_connections() -> None:

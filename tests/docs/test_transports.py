@@ -1,0 +1,66 @@
+"""Every line of the README's table of transports works as it stands."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from tests.e2e.conftest import StartBroker
+from tests.e2e.daemon import PEER
+from tests.e2e.sdk import NODE
+
+pytest_plugins = ["tests.e2e.conftest"]
+pytestmark = [pytest.mark.e2e, pytest.mark.skipif(bool(PEER), reason="ours alone")]
+
+HOME = Path(__file__).parents[2]
+LINES = re.findall(r"^\| .* \| `((?:curl|new) .*)` \|$", (HOME / "README.md").read_text(), re.MULTILINE)
+NAMES = ("http_stream", "sse", "uni_sse", "uni_http_stream", "uni_websocket", "sockjs")
+CONFIG: dict[str, Any] = {"client": {"insecure": True}, **{name: {"enabled": True} for name in NAMES}}
+PRELUDE = """
+import { Centrifuge } from 'centrifuge';
+import SockJS from 'sockjs-client';
+import EventSource from 'eventsource';
+import ws from 'ws';
+globalThis.WebSocket ??= ws;
+"""
+SHOW = """
+if (it instanceof Centrifuge) { it.on('connected', (ctx) => console.log('"connect"', ctx.transport)); it.connect(); }
+else it.onmessage = (event) => console.log(event.data);
+"""
+
+
+def command(line: str, port: int) -> tuple[list[str], Path]:
+    line = line.replace("localhost:8000", f"127.0.0.1:{port}")
+    if line.startswith("curl"):
+        return ["sh", "-c", f"exec {line}"], HOME
+    program = f"{PRELUDE}const it = {line};{SHOW}"
+    return [NODE, "--input-type=module", "--eval", program], HOME / "tests" / "e2e" / "js"
+
+
+def test_there_is_a_line_for_each() -> None:
+    assert len(LINES) == len(NAMES) + 1
+    assert all(any(f"/{name}" in line for line in LINES) for name in NAMES)
+
+
+@pytest.mark.parametrize("line", LINES)
+async def test_line(broker_process: StartBroker, line: str) -> None:
+    daemon = await broker_process(CONFIG)
+    words, folder = command(line, daemon.outside)
+    process = await trio.lowlevel.open_process(words, cwd=folder, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    came = b""
+    try:
+        with trio.fail_after(15):
+            while b'"connect"' not in came:
+                data = await process.stdout.receive_some()
+                assert data, came
+                came += data
+    finally:
+        process.kill()
+        await process.wait()
+        await process.stdout.aclose()
