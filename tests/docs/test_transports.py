@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from tests.e2e.conftest import StartBroker
-from tests.e2e.daemon import PEER
+from tests.e2e.daemon import PEER, Daemon
 from tests.e2e.sdk import NODE
 
-pytest_plugins = ["tests.e2e.conftest"]
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(bool(PEER), reason="ours alone")]
 
 HOME = Path(__file__).parents[2]
-LINES = re.findall(r"^\| .* \| `((?:curl|new) .*)` \|$", (HOME / "README.md").read_text(), re.MULTILINE)
+TABLE = (HOME / "README.md").read_text().partition("\n### Transports\n")[2]
+LINES = re.findall(r"^\| .* \| `((?:curl|new) .*)` \|$", TABLE, re.MULTILINE)
 NAMES = ("http_stream", "sse", "uni_sse", "uni_http_stream", "uni_websocket", "sockjs")
 CONFIG: dict[str, Any] = {"client": {"insecure": True}, **{name: {"enabled": True} for name in NAMES}}
 PRELUDE = """
@@ -47,9 +47,17 @@ def test_there_is_a_line_for_each() -> None:
     assert all(any(f"/{name}" in line for line in LINES) for name in NAMES)
 
 
+@pytest.fixture(scope="module")
+def open_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    daemon = Daemon(tmp_path_factory.mktemp("open"), CONFIG)
+    yield daemon
+    daemon.stop_sync()
+
+
 @pytest.mark.parametrize("line", LINES)
-async def test_line(broker_process: StartBroker, line: str) -> None:
-    daemon = await broker_process(CONFIG)
+async def test_line(open_daemon: Daemon, line: str) -> None:
+    daemon = open_daemon
+    await daemon.ready()
     words, folder = command(line, daemon.outside)
     process = await trio.lowlevel.open_process(words, cwd=folder, stdout=subprocess.PIPE)
     assert process.stdout is not None
