@@ -21,6 +21,7 @@ from broker.bench import (
     add_load_arguments,
     add_result_arguments,
     daemon,
+    files_of,
     floor,
     machine,
     make_console,
@@ -83,7 +84,7 @@ def main(arguments: list[str]) -> int:
             tls=make_certificate(Path(folder)) if options.tls else None,
             codec=options.codec,
             transport=options.transport,
-            json_file=options.json,
+            files=files_of(options),
         )
     return 0 if well else 1
 

@@ -5,8 +5,16 @@ It knows the client protocol and the HTTP API, and nothing of the server: what i
 
 from __future__ import annotations
 
-from broker.bench.arguments import add_load_arguments, add_result_arguments, settings_of, shape_list, shapes_of
+from broker.bench.arguments import (
+    add_load_arguments,
+    add_result_arguments,
+    files_of,
+    settings_of,
+    shape_list,
+    shapes_of,
+)
 from broker.bench.figures import Figures, Outcome, Settings
+from broker.bench.files import Files
 from broker.bench.histogram import Histogram
 from broker.bench.journal import Wrong
 from broker.bench.local import Candidate, Cores, Tls, daemon, floor, running
@@ -24,6 +32,7 @@ __all__ = [
     "Cores",
     "Failed",
     "Figures",
+    "Files",
     "Histogram",
     "Outcome",
     "Plan",
@@ -36,6 +45,7 @@ __all__ = [
     "add_load_arguments",
     "add_result_arguments",
     "daemon",
+    "files_of",
     "floor",
     "machine",
     "make_console",

@@ -10,10 +10,11 @@ from typing import Any
 import attrs
 
 from broker.bench.figures import Settings
+from broker.bench.files import Files
 from broker.bench.shapes import SHAPES, Shape
 from broker.bench.target import CODECS, TRANSPORTS
 
-__all__ = ["add_load_arguments", "add_result_arguments", "settings_of", "shape_list", "shapes_of"]
+__all__ = ["add_load_arguments", "add_result_arguments", "files_of", "settings_of", "shape_list", "shapes_of"]
 
 MOST_CONNECTIONS = 100_000
 MOST_SECONDS = 300.0
@@ -72,13 +73,35 @@ def add_load_arguments(parser: argparse.ArgumentParser) -> None:
 def add_result_arguments(parser: argparse.ArgumentParser) -> None:
     """Where results go beside the terminal."""
     results = parser.add_argument_group("results")
-    results.add_argument("--json", type=Path, metavar="FILE", help="write every figure of every round there")
+    add = results.add_argument
+    add("--json", type=_new_file, metavar="FILE", help="write every figure of every round there")
+    add("--histogram", type=_new_file, metavar="FILE", help="write latencies as HdrHistogram's percentile distribution")
+    add("--plot", type=_new_svg, metavar="FILE.svg", help="draw latency by percentile, rate and latency over time")
+
+
+def files_of(options: argparse.Namespace) -> Files:
+    """Where the command line wants results."""
+    return Files(options.json, options.histogram, options.plot)
 
 
 def settings_of(shape: Shape, options: argparse.Namespace) -> Settings:
     """The shape's own settings, but what the command line says."""
     given = {field.name: getattr(options, field.name, None) for field in attrs.fields(Settings)}
     return attrs.evolve(shape.defaults, **{name: value for name, value in given.items() if value is not None})
+
+
+def _new_file(text: str) -> Path:
+    """Complains before anything is measured."""
+    path = Path(text)
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}")
+    return path
+
+
+def _new_svg(text: str) -> Path:
+    if not text.endswith(".svg"):
+        raise argparse.ArgumentTypeError(f"{text} does not end with .svg")
+    return _new_file(text)
 
 
 def _bounded(kind: Callable[[str], Any], least: float, most: float) -> Callable[[str], Any]:

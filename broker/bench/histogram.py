@@ -1,7 +1,7 @@
 """Latencies in a log-linear histogram, as HdrHistogram has them: three digits of precision from microseconds to hours.
 
-The package of that name records no faster and wants a build tool at run time, so these are the sixty lines of it that
-are used here. The text is the one its plotters read (https://hdrhistogram.github.io/HdrHistogram/plotFiles.html).
+The package of that name wants a build tool at run time, so these are the sixty lines of it that are used here. The text
+is the one its plotters read (https://hdrhistogram.github.io/HdrHistogram/plotFiles.html).
 """
 
 from __future__ import annotations
@@ -69,10 +69,10 @@ class Histogram:
 
     def text(self) -> str:
         """The percentile distribution in milliseconds (`.hgrm`)."""
-        lines = [f"{'Value':>12} {'Percentile':>14} {'TotalCount':>10} {'1/(1-Percentile)':>14}", ""]
+        lines = [f"{'Value(ms)':>12} {'Percentile':>14} {'TotalCount':>10} {'1/(1-Percentile)':>16}", ""]
         for value, share in self._ascending():
             count = round(share * self.total)
-            rest = f"{1 / (1 - share):>14.2f}" if count < self.total else f"{'inf':>14}"
+            rest = f"{1 / (1 - share):>16.2f}" if count < self.total else f"{'inf':>16}"
             lines.append(f"{1000 * value:>12.3f} {share:>14.12f} {count:>10} {rest}")
         lines.append(f"#[Max = {1000 * self.highest:.3f}, Total count = {self.total}]")
         return "\n".join(lines) + "\n"

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from broker.bench.rounds import Results
 
-__all__ = ["as_json", "machine", "show"]
+__all__ = ["as_json", "machine", "show", "title"]
 
 
 def machine() -> dict[str, Any]:
@@ -24,25 +24,30 @@ def machine() -> dict[str, Any]:
     return {"cpu": models[0] if models else platform.machine(), "cores": os.cpu_count(), "kernel": platform.release()}
 
 
+def title(results: Results) -> str:
+    """The shape and how large it was."""
+    return f"{results.shape.name}: {results.shape.about} ({_settings(results)})"
+
+
 def show(results: Results, console: Console) -> None:
     """Medians per server, then the servers pair by pair."""
     names = [name for name, rounds in results.rounds.items() if rounds]
     if not names:
         return
     medians = {name: results.medians(name) for name in names}
-    titles = list(dict.fromkeys(title for figures in medians.values() for title in figures))
+    columns = list(dict.fromkeys(column for figures in medians.values() for column in figures))
     figure = results.shape.figure
-    titles.sort(key=lambda title: title != figure)
+    columns.sort(key=lambda column: column != figure)
     count = max(len(results.rounds[name]) for name in names)
-    table = Table(title=f"{results.shape.name}: {results.shape.about} ({_settings(results)})", title_justify="left")
+    table = Table(title=title(results), title_justify="left")
     table.add_column("server", no_wrap=True)
-    for title in titles:
-        table.add_column(title, justify="right", style="bold" if title == figure else None)
+    for column in columns:
+        table.add_column(column, justify="right", style="bold" if column == figure else None)
     if count > 1:
         table.add_column(f"range of {count}", justify="right")
     for name in names:
         values = results.values(name)
-        cells = [_number(medians[name][title]) if title in medians[name] else "" for title in titles]
+        cells = [_number(medians[name][column]) if column in medians[name] else "" for column in columns]
         if count > 1:
             cells.append(f"{_number(min(values))} – {_number(max(values))}" if values else "")
         table.add_row(name, *cells)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from broker.bench import report
 from broker.bench.figures import Settings
+from broker.bench.files import Files
 from broker.bench.load import Say
 from broker.bench.local import Candidate, Cores, Tls
 from broker.bench.rounds import Results, run_rounds
@@ -36,14 +35,13 @@ def run_plans(
     console: Console,
     *,
     about: Mapping[str, Any],
+    files: Files,
     tls: Tls | None = None,
     codec: str = "json",
     transport: str = "websocket",
-    json_file: Path | None = None,
 ) -> tuple[list[Results], bool]:
     """Run all of them; their results, and whether everything went well."""
     all_results: list[Results] = []
-    written: list[dict[str, Any]] = []
     for shape, settings, servers in plans:
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
         with Progress(*columns, console=console, transient=True) as progress:
@@ -66,7 +64,5 @@ def run_plans(
         for name, failure in results.failures.items():
             print(f"{shape.name}: {name}: {failure}", file=sys.stderr)
         all_results.append(results)
-        written.append(report.as_json(results, about))
-        if json_file is not None:
-            json_file.write_text(json.dumps(written) + "\n")
+        files.write(all_results, about, len(plans))
     return all_results, not any(results.failures for results in all_results)

@@ -21,6 +21,7 @@ from broker.bench import (
     add_load_arguments,
     add_result_arguments,
     daemon,
+    files_of,
     floor,
     machine,
     make_console,
@@ -85,7 +86,7 @@ def bench(argv: Sequence[str]) -> int:
         about=about,
         codec=options.codec,
         transport=options.transport,
-        json_file=options.json,
+        files=files_of(options),
     )
     return 0 if well else 1
 

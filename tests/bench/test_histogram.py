@@ -38,7 +38,7 @@ def test_nothing_recorded() -> None:
 
 def test_the_text_that_plotters_read() -> None:
     lines = Histogram([n / 1000 for n in range(1, 101)]).text().splitlines()
-    assert lines[0].split() == ["Value", "Percentile", "TotalCount", "1/(1-Percentile)"]
+    assert lines[0].split() == ["Value(ms)", "Percentile", "TotalCount", "1/(1-Percentile)"]
     value, share, count, rest = lines[51].split()
     assert float(value) == pytest.approx(50, rel=1e-3)
     assert (float(share), int(count), float(rest)) == (0.5, 50, 2.0)
