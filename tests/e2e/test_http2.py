@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -28,6 +29,8 @@ async def start(broker_process: StartBroker, folder: Path, *, http2: bool) -> Da
         {
             "client": {"insecure": True},
             "sockjs": {"enabled": True},
+            "sse": {"enabled": True},
+            "http_stream": {"enabled": True},
             "http_server": {
                 "tls": {"enabled": True, "cert_pem": str(cert), "key_pem": str(key)},
                 "tls_external": True,
@@ -72,6 +75,28 @@ async def test_curl_gets_http_2_where_it_is_on(broker_process: StartBroker, tmp_
         await read_until(process, b"hello")
     process.kill()
     await process.wait()
+    await process.stdout.aclose()
+
+
+@pytest.mark.parametrize("path", ["/connection/sse", "/connection/http_stream"])
+async def test_a_stream_over_http_2(broker_process: StartBroker, tmp_path: Path, path: str) -> None:
+    daemon = await start(broker_process, tmp_path, http2=True)
+    commands = '{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"a"}}'
+    process: Any = await trio.lowlevel.open_process(
+        ["curl", "-skN", "--http2", f"https://127.0.0.1:{daemon.outside}{path}", "-d", commands],
+        stdout=subprocess.PIPE,
+    )
+    with trio.fail_after(10):
+        came = await read_until(process, b'"subscribe"')
+        hello = json.loads(re.search(rb"{.*}", came)[0])["connect"]  # type: ignore[index]
+        publish = {"id": 3, "publish": {"channel": "a", "data": "hello"}}
+        sent = {"node": hello["node"], "session": hello["session"], "data": json.dumps(publish)}
+        assert await curl(daemon, "/emulation", "-d", json.dumps(sent)) == ("2", "")
+        await read_until(process, b"hello")
+        answer = await curl(daemon, "/api/disconnect", "-H", f"X-API-Key: {API_KEY}", "-d", '{"user": ""}')
+        assert answer[0] == "2"
+        await read_until(process, b"force disconnect")
+        assert await process.wait() == 0  # the stream ended as it should
     await process.stdout.aclose()
 
 
