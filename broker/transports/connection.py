@@ -3,7 +3,7 @@ business: HTTP first (http.py), then perhaps WebSocket (websocket.py).
 
 A connection of which nothing waits is no task: the reader calls it, and most of what it is asked for is done on the
 spot. What has to wait runs in the connection's nursery, which opens for the first and closes after the last of it
-(docs/adr/0009-a-nursery-when-something-waits.md).
+(docs/adr/0010-a-nursery-when-something-waits.md).
 
 A machine is sans-I/O: it is fed bytes by whoever reads, and what it wants done in order it hands to `run_in_order`, or
 `handle_in_order` where it is a frame.

@@ -29,9 +29,10 @@ def test_bad_configuration_is_every_bad_key_and_status_1(command: Command, folde
 
 def test_flags_of_what_is_not_there_are_refused(command: Command) -> None:
     flags = [
-        "--engine.type",
-        "redis",
-        "--sse.enabled",
+        "--broker.enabled",
+        "--broker.type",
+        "nats",
+        "--uni_grpc.enabled",
         "--admin.enabled=true",
         "--grpc_api.port=1",
         "--debug.enabled=0",
@@ -39,8 +40,8 @@ def test_flags_of_what_is_not_there_are_refused(command: Command) -> None:
     status, _, err = command(*flags)
     assert status == 1
     assert [line.split(":")[0].strip() for line in err.splitlines()[1:]] == [
-        "engine.type",
-        "sse.enabled",
+        "broker.type",
+        "uni_grpc.enabled",
         "admin.enabled",
     ]
 
@@ -65,7 +66,7 @@ BROKEN = [
     '{"client": {"token": {"issuer_regex": "("}}}',
     '{"channel": {"without_namespace": {"channel_regex": "("}}}',
     '{"channel": {"namespaces": [{"name": "a b"}]}}',
-    '{"engine": {"type": "redis"}}',
+    '{"admin": {"enabled": true}}',
     None,
 ]
 
