@@ -49,9 +49,9 @@ class ClientSubscription(Subscription):
 
     It stands in `Client.subs` from the first check to the end, and nobody else may take its channel meanwhile:
     whatever finishes late compares `client.subs[channel] is sub` before it commits. `committed` is set when the
-    client is told. `presence` and `join_leave` say what others see of it, `joined` whether they were told. `source`
-    is what allowed it (`broker.channels.Source`). `expire_at` is in Unix seconds, 0 for never; `checked_at` is when
-    its position last agreed with the engine (Trio's clock).
+    client is told. `presence` and `join_leave` say what others see of it, `joined` whether they were told; `telling` is
+    set once they were, where that had to wait. `source` is what allowed it (`broker.channels.Source`). `expire_at` is
+    in Unix seconds, 0 for never; `checked_at` is when its position last agreed with the engine (Trio's clock).
     """
 
     __slots__ = (
@@ -68,6 +68,7 @@ class ClientSubscription(Subscription):
         "recoverable",
         "server_side",
         "source",
+        "telling",
     )
 
     def __init__(self, client: Client, *, server_side: bool = False) -> None:
@@ -81,6 +82,7 @@ class ClientSubscription(Subscription):
         self.expire_at = 0
         self.checked_at = 0.0
         self.source = 0
+        self.telling: trio.Event | None = None
         self._settled: trio.Event | None = None
 
     def settle(self) -> None:

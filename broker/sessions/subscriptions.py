@@ -227,6 +227,19 @@ async def announce(client: Client, channel: str, sub: ClientSubscription) -> Non
     if not sub.join_leave or client.subs.get(channel) is not sub:
         return
     sub.joined = True
+    work = _tell_joined(client, channel)
+    done, _ = begin(work)
+    if done:
+        return
+    sub.telling = trio.Event()
+    try:
+        await own_task()
+        await go_on(work)
+    finally:
+        sub.telling.set()
+
+
+async def _tell_joined(client: Client, channel: str) -> None:
     try:
         await client.context.node.publish_join(channel, client.client_info(channel))
     except EngineUnavailable as error:
@@ -243,6 +256,9 @@ async def forget(client: Client, channel: str, sub: ClientSubscription) -> None:
         if sub.presence:
             await node.remove_presence(channel, client.client_id)
         if sub.joined:
+            if sub.telling is not None:  # the server may end it while the engine still hears of the join
+                await own_task()
+                await sub.telling.wait()
             sub.joined = False  # told once: if this is cancelled, the engine may have got it already
             info = client.client_info()
             info.chan_info = sub.info

@@ -87,3 +87,27 @@ async def test_a_client_that_is_ended_as_its_channel_opens_is_not_counted_in_it(
             subscriber.disconnect(codes.FORCE_DISCONNECT)
         await trio.testing.wait_all_tasks_blocked()
         assert channel.subscriptions == 0
+
+
+@pytest.mark.parametrize("goes", ["unsubscribed", "disconnected"])
+async def test_nobody_hears_of_a_leave_before_the_join(goes: str) -> None:
+    """The engine is still being told of the join when the server ends the subscription."""
+    gates = Gates()
+    told = options({"join_leave": True, "force_push_join_leave": True}, client=NO_PINGS)
+    async with open_house(told, pace=gates) as house:
+        other, client = await house.connected(), await house.connected()
+        await other.ask(subscribe={"channel": "room"})
+        assert "join" in await other.push()
+        gates.hold("publish_join")
+        await client.send({"id": 50, "subscribe": {"channel": "room"}})
+        await gates.wait_until_held("publish_join")
+        if goes == "unsubscribed":
+            await house.server.api.unsubscribe("", "room", client=client.hello["client"])
+        else:
+            await house.server.api.disconnect("", client=client.hello["client"])
+        await trio.sleep(1)
+        gates.open("publish_join")
+        await trio.sleep(1)
+        assert "join" in await other.push()
+        assert "leave" in await other.push()
+        await other.nothing()
