@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from broker import app
+from broker import daemon
 from broker.config import ConfigError, Sources, load, reloader
 
 __all__ = ["serve"]
@@ -20,4 +20,4 @@ def serve(file: Path, flags: Mapping[str, str], *, development: bool) -> int:
     except ConfigError as error:
         print("broker: bad configuration:", *error.problems, sep="\n  ", file=sys.stderr)
         return 1
-    return app.serve(loaded.config, reload=reloader(sources, loaded), warnings=loaded.warnings)
+    return daemon.serve(loaded.config, reload=reloader(sources, loaded), warnings=loaded.warnings)
