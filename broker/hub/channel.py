@@ -212,7 +212,7 @@ class Channel:
 
     def let_go(self) -> None:
         """Tell what was kept."""
-        if self.subscriptions > _FEW:
+        if self._waiting and self.subscriptions > _FEW:
             self._spawn(self._pump)
             return
         while self._waiting:
