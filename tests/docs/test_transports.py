@@ -43,6 +43,17 @@ def test_there_is_a_line_for_each() -> None:
     assert all(any(f"/{name}" in line for line in LINES) for name in NAMES)
 
 
+CONNECTED = re.compile(rb'"connect"')
+SUBSCRIBED = re.compile(rb'"hello":\{|"id":2,"subscribe":\{')
+
+
+async def more(process: trio.Process) -> bytes:
+    assert process.stdout is not None
+    data: bytes = await process.stdout.receive_some()
+    assert data, "it ended"
+    return data
+
+
 @pytest.mark.parametrize("line", LINES)
 async def test_line(daemon: Daemon, line: str) -> None:
     words, folder = command(line, daemon.outside)
@@ -51,10 +62,12 @@ async def test_line(daemon: Daemon, line: str) -> None:
     came = b""
     try:
         with trio.fail_after(15):
-            while b'"connect"' not in came:
-                data = await process.stdout.receive_some()
-                assert data, came
-                came += data
+            while not (SUBSCRIBED if "hello" in line else CONNECTED).search(came):
+                came += await more(process)
+            if "hello" in line:
+                await daemon.api("publish", channel="hello", data={"text": "for the table"})
+                while b"for the table" not in came:
+                    came += await more(process)
     finally:
         process.kill()
         await process.wait()
