@@ -31,6 +31,9 @@ _log = structlog.get_logger("broker.transports")
 _LINGER = 1.0
 """Seconds that a peer has to take the last bytes."""
 
+_DRAIN = 1.0
+"""Seconds to read on after the last bytes."""
+
 Task = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -263,6 +266,14 @@ class Connection:
                 await self.link.shut_down()
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             return
+
+    async def drain(self) -> None:
+        """For a `wait_farewell`: nothing more comes, and what the peer still says is read for a moment, since a socket
+        that is closed with bytes unread is reset, and the last bytes are lost with it."""
+        with trio.move_on_after(_DRAIN):
+            await self.link.shut_down()
+            while await self.link.receive_some():
+                pass
 
     # ---- reading --------------------------------------------------------------------------------------------------
 

@@ -28,8 +28,6 @@ _AT_ONCE: Final = 65_536
 """Bytes of an answer that may wait for the peer while the next request is read."""
 _APP_BODY: Final = 1 << 20
 """Bytes of a body for the site's application."""
-_DRAIN: Final = 1.0
-"""Seconds to read on after the last response, so that the peer gets it before a reset."""
 
 
 async def _nothing(request: Request) -> bytes:
@@ -216,10 +214,7 @@ class HttpMachine:
         return b""
 
     async def wait_farewell(self, receive: Callable[[], Coroutine[Any, Any, bytes]]) -> None:
-        with trio.move_on_after(_DRAIN):
-            await self._connection.link.shut_down()
-            while await receive():
-                pass
+        await self._connection.drain()
 
     async def cleanup(self) -> None:
         """Nothing is kept of a request."""

@@ -9,7 +9,6 @@ import attrs
 import trio
 
 from broker.eager import own_task
-from broker.hub import Outbox
 from broker.protocol import (
     JSON,
     PROTOBUF,
@@ -25,6 +24,7 @@ from broker.protocol.wire import DeflateWire, FrameWire, Wire
 from broker.sessions import Context, Peer, Session
 from broker.transports.connection import Connection
 from broker.transports.options import WebSocketOptions
+from broker.transports.peer import SessionCarrier
 
 __all__ = ["WebSocketMachine", "Wires", "wires"]
 
@@ -58,19 +58,17 @@ def wires(options: WebSocketOptions) -> Wires:
     )
 
 
-class WebSocketMachine:
+class WebSocketMachine(SessionCarrier):
     """The machine of an upgraded connection, and the `Peer` of its session."""
 
     __slots__ = (
         "_broken",
-        "_connection",
         "_frames",
         "_goodbye",
         "_hanging_up",
         "header_user",
         "headers",
         "native_ping",
-        "session",
         "wire",
     )
     transport = "websocket"
@@ -136,12 +134,6 @@ class WebSocketMachine:
     def _last_word(self, why: codes.Disconnect) -> bytes:
         return close_frame(why.code, why.reason)
 
-    def failed(self, why: codes.Disconnect) -> None:
-        self.session.disconnect(why)
-
-    def ended(self) -> None:
-        self.session.peer_gone()
-
     def farewell(self) -> bytes:
         return self._goodbye
 
@@ -173,21 +165,7 @@ class WebSocketMachine:
         except WebSocketError:
             self._broken = True
 
-    async def cleanup(self) -> None:
-        await self.session.cleanup()
-
     # ---- a Peer ---------------------------------------------------------------------------------------------------
-
-    @property
-    def outbox(self) -> Outbox:
-        return self._connection.outbox
-
-    @property
-    def reading(self) -> bool:
-        return not self._connection.busy
-
-    def run(self, work: Coroutine[Any, Any, None]) -> None:
-        self._connection.run_beside(work)
 
     def close(self, why: codes.Disconnect) -> None:
         if why.code == codes.CONNECTION_CLOSED.code:
@@ -200,9 +178,6 @@ class WebSocketMachine:
 
     def welcome(self) -> None:
         """The way is open since the handshake."""
-
-    def crashed(self) -> None:
-        self._connection.crashed()
 
     def hang_up(self) -> None:
         self._hanging_up = True

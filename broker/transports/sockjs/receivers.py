@@ -23,8 +23,6 @@ __all__ = ["EVENT_SOURCE", "XHR", "Framing", "Poll", "StreamMachine"]
 
 _RESPONSE_LIMIT: Final = 128 * 1024
 """Bytes after which a stream ends: clients keep all of a response until it does."""
-_DRAIN: Final = 1.0
-"""Seconds to read on after the last bytes, so that the peer gets them before a reset."""
 
 
 @final
@@ -139,10 +137,7 @@ class StreamMachine:
         return LAST_CHUNK if self._over and self._chunked else b""
 
     async def wait_farewell(self, receive: Callable[[], Coroutine[Any, Any, bytes]]) -> None:
-        with trio.move_on_after(_DRAIN):
-            await self._connection.link.shut_down()
-            while await receive():
-                pass
+        await self._connection.drain()
 
     async def cleanup(self) -> None:
         """Its session lives on, and cleans up after itself."""

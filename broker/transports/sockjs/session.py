@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, final
 import trio
 
 from broker.eager import own_task
-from broker.hub import Outbox, TimerWheel, TrySend
+from broker.hub import TimerWheel, TrySend
 from broker.protocol import JSON, codes
 from broker.protocol.sockjs import (
     CONNECTION_OPEN,
@@ -28,6 +28,7 @@ from broker.protocol.sockjs import (
 from broker.sessions import Context, Session
 from broker.transports.connection import Connection
 from broker.transports.links import Spawn
+from broker.transports.peer import SessionCarrier
 from broker.transports.reader import Readable
 
 __all__ = ["Receiver", "SessionLink", "SessionMachine"]
@@ -254,10 +255,10 @@ class SessionLink:
 
 
 @final
-class SessionMachine:
+class SessionMachine(SessionCarrier):
     """What the frames of a session mean: the machine of its connection, and the `Peer` of its `Session`."""
 
-    __slots__ = ("_connection", "_hanging_up", "_link", "header_user", "headers", "session")
+    __slots__ = ("_hanging_up", "_link", "header_user", "headers")
     transport: Final = "sockjs"
     native_ping: Final = False
     wire: Final = _ITEMS
@@ -287,36 +288,13 @@ class SessionMachine:
     def advance(self) -> None:
         """Whoever delivers waits for the link: nothing is kept here."""
 
-    def failed(self, why: codes.Disconnect) -> None:
-        self.session.disconnect(why)
-
-    def ended(self) -> None:
-        self.session.peer_gone()
-
     def farewell(self) -> bytes:
         return b""
 
     async def wait_farewell(self, receive: Callable[[], Coroutine[Any, Any, bytes]]) -> None:
         await trio.lowlevel.checkpoint()
 
-    async def cleanup(self) -> None:
-        await self.session.cleanup()
-
     # ---- a Peer ---------------------------------------------------------------------------------------------------
-
-    @property
-    def outbox(self) -> Outbox:
-        return self._connection.outbox
-
-    @property
-    def reading(self) -> bool:
-        return not self._connection.busy
-
-    def run(self, work: Coroutine[Any, Any, None]) -> None:
-        self._connection.run_beside(work)
-
-    def crashed(self) -> None:
-        self._connection.crashed()
 
     def welcome(self) -> None:
         """Every receiver is open."""

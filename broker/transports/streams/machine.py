@@ -10,21 +10,17 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, Generic, TypeVar, final
 
-import trio
-
 from broker.http1 import LAST_CHUNK, TEXT_TYPE, response
-from broker.hub import Outbox
 from broker.protocol import codes
 from broker.protocol.wire import Wire
 from broker.sessions import Context, HearingPeer, Session
 from broker.transports.connection import Connection
+from broker.transports.peer import SessionCarrier
 
 __all__ = ["WRITE_TIMEOUT", "StreamMachine"]
 
 WRITE_TIMEOUT: Final = 1.0
 """Seconds that a peer has to take what was written."""
-_DRAIN: Final = 1.0
-"""Seconds to read on after the last bytes, so that the peer gets them before a reset."""
 _MOST_IGNORED: Final = 65_536
 """Bytes that a peer may send on a connection on which nothing is read any more."""
 _FRAME_COST: Final = 128
@@ -34,7 +30,7 @@ S = TypeVar("S", bound=Session)
 
 
 @final
-class StreamMachine(Generic[S]):
+class StreamMachine(SessionCarrier, Generic[S]):
     """The machine of a connection from the request on, and the `Peer` of its session.
 
     Args:
@@ -45,7 +41,6 @@ class StreamMachine(Generic[S]):
     """
 
     __slots__ = (
-        "_connection",
         "_goodbye",
         "_ignored",
         "_last",
@@ -54,11 +49,11 @@ class StreamMachine(Generic[S]):
         "_waiting_bytes",
         "header_user",
         "headers",
-        "session",
         "transport",
         "wire",
     )
     native_ping: Final = False
+    session: S
 
     def __init__(
         self,
@@ -122,37 +117,17 @@ class StreamMachine(Generic[S]):
         if not waiting:
             self._waiting = None
 
-    def failed(self, why: codes.Disconnect) -> None:
-        self.session.disconnect(why)
-
     def ended(self) -> None:
         self._waiting = None
-        self.session.peer_gone()
+        super().ended()
 
     def farewell(self) -> bytes:
         return self._goodbye
 
     async def wait_farewell(self, receive: Callable[[], Coroutine[Any, Any, bytes]]) -> None:
-        with trio.move_on_after(_DRAIN):
-            await self._connection.link.shut_down()
-            while await receive():
-                pass
-
-    async def cleanup(self) -> None:
-        await self.session.cleanup()
+        await self._connection.drain()
 
     # ---- a Peer ---------------------------------------------------------------------------------------------------
-
-    @property
-    def outbox(self) -> Outbox:
-        return self._connection.outbox
-
-    @property
-    def reading(self) -> bool:
-        return not self._connection.busy
-
-    def run(self, work: Coroutine[Any, Any, None]) -> None:
-        self._connection.run_beside(work)
 
     def take(self, frame: bytes) -> None:
         if self._connection.ending:
@@ -184,9 +159,6 @@ class StreamMachine(Generic[S]):
                 self._goodbye = wire.pack_one(wire.codec.push_disconnect(why)) + self._last
             self.session.context.node.counters.transport_closed[self.transport, why.code] += 1
         self._connection.end()
-
-    def crashed(self) -> None:
-        self._connection.crashed()
 
     def hang_up(self) -> None:
         """It has the error, and cannot say anything more here: the stale timer ends it."""
