@@ -150,7 +150,9 @@ async def test_churn_of_every_stream_returns_to_the_base(broker_process: StartBr
         for stream in streams:
             await trio.aclose_forcefully(stream)
         await daemon.settle()
-        assert descriptors(daemon) <= base
+        with trio.fail_after(5):  # the hub is left at once; the socket is read for a moment more
+            while descriptors(daemon) > base:  # noqa: ASYNC110 (nobody tells us: it is another process)
+                await trio.sleep(0.01)
 
 
 @pytest.mark.parametrize("transport", REQUESTS)

@@ -23,8 +23,11 @@ class Setting:
     async def client(self) -> tuple[trio.SocketStream, Link]:
         """A connection through the proxy, and its link."""
         before = self.proxy.accepted
+        older = set(self.proxy.links)
         stream = await trio.open_tcp_stream("127.0.0.1", self.proxy.port)
+        # the server may have it before the proxy knows that it was let in
         await until(lambda: self.proxy.accepted > before and len(self.server_streams) == self.proxy.accepted)
+        await until(lambda: not older.issuperset(self.proxy.links))
         return stream, self.proxy.links[-1]
 
 
