@@ -1,8 +1,8 @@
 """The longest time in which a server answers nobody, as a client of its own sees it.
 
 A process of its own, which the system prefers to the load where we may ask for that, sends a WebSocket ping every few
-milliseconds and notes how long each answer took since the ping was due. The pings are work for the server too, some
-promille of a core, so a round has them only if asked.
+milliseconds and notes how long each answer took since the ping was due. The pings are work for the server too, so a
+round has them only if asked.
 """
 
 from __future__ import annotations
