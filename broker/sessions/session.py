@@ -184,6 +184,9 @@ class Session(Client):
         except trio.Cancelled:
             waiting.close()
             raise
+        if self.status is Status.CLOSED:  # it ended in the very moment in which there was room
+            waiting.close()
+            return
         self._aside += 1
         self.peer.run(self._guarded(self._finish(id, method, started, waiting)))
 
