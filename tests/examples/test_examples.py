@@ -20,12 +20,14 @@ import trio
 from broker.client import Client, Disconnected, ReplyError, StreamPosition, Unsubscribed, connect
 from tests.e2e.daemon import PEER, Daemon, free_port, merged
 from tests.e2e.http import request
+from tests.e2e.sdk import NODE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(bool(PEER), reason="ours alone")]
 
 HOME = Path(__file__).parents[2]
 EXAMPLES = HOME / "examples"
-SDK = HOME / "tests/e2e/js/node_modules/centrifuge/dist/centrifuge.js"
+JS = HOME / "tests/e2e/js"
+SDK = JS / "node_modules/centrifuge/dist/centrifuge.js"
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 
 
@@ -113,7 +115,7 @@ async def test_the_page_of_the_chat(tmp_path: Path) -> None:
     """A browser shows what was said before it came, and who is there."""
     page = re.sub(r'src="https://unpkg[^"]*"', 'src="centrifuge.js"', (EXAMPLES / "chat/index.html").read_text())
     (tmp_path / "site").mkdir()
-    (tmp_path / "site/index.html").write_text(page)
+    (tmp_path / "site/index.html").write_text(page + WATCH)
     shutil.copy(SDK, tmp_path / "site/centrifuge.js")
     port = free_port()
     origins = {"allowed_origins": [f"http://127.0.0.1:{port}"]}
@@ -127,30 +129,36 @@ async def test_the_page_of_the_chat(tmp_path: Path) -> None:
         await ada.publish("chat:lobby", {"text": "hello, <b>page</b>"})
         await listening(port)
         url = f"http://127.0.0.1:{port}/?name=Bob&server={at(daemon.port)}"
-        shown = await dump(url, tmp_path / "profile")
-    assert "Ada: hello, &lt;b&gt;page&lt;/b&gt;" in shown
-    assert "Here: Ada, Bob" in shown
+        await shows(url, "Ada: hello, <b>page</b>", "Here: Ada, Bob")
 
 
-async def dump(url: str, profile: Path) -> str:
-    """What a browser makes of a page."""
-    flags = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        f"--user-data-dir={profile}",
-        "--virtual-time-budget=4000",
-        "--dump-dom",
-        url,
-    ]
-    with trio.fail_after(60):
-        result = await trio.run_process([CHROMIUM, *flags], capture_stdout=True, stderr=subprocess.DEVNULL)
-    return result.stdout.decode()
+WATCH = """<script>
+new MutationObserver(() => console.log(document.body.innerText))
+  .observe(document.body, { childList: true, subtree: true, characterData: true });
+</script>
+"""
+
+
+async def shows(url: str, *texts: str) -> None:
+    """Open a page that has `WATCH` in it, and wait until it has shown all of `texts` to whoever looks at it."""
+    process = await trio.lowlevel.open_process(
+        [NODE, "browser.mjs", CHROMIUM, url], cwd=JS, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    seen = b""
+    try:
+        with trio.fail_after(40):
+            while not all(text.encode() in seen for text in texts):
+                data = await process.stdout.receive_some()
+                assert data, seen
+                seen += data
+        await process.stdin.aclose()  # which closes the browser
+        await process.wait()
+    finally:
+        process.kill()
+        await process.wait()
+        await process.stdout.aclose()
 
 
 # ---- answers ------------------------------------------------------------------------------------------------------
