@@ -6,10 +6,13 @@ Question and answers are Centrifugo's messages (package `centrifugal.centrifugo.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Final
 
+import trio
 from google.protobuf.message import DecodeError
 
+from broker.eager import own_task
 from broker.glob import compile_glob
 from broker.hub.cluster import Cluster, Reply
 from broker.hub.ports import EngineUnavailable
@@ -19,6 +22,8 @@ __all__ = ["answer_channels", "survey_channels"]
 
 _OP: Final = "channels"
 _INVALID: Final = Reply(code=2)
+_AT_A_TIME: Final = 4096
+"""Channels that are looked at between two checkpoints."""
 
 
 def answer_channels(cluster: Cluster, channels: Callable[[], Mapping[str, int]]) -> None:
@@ -30,11 +35,18 @@ def answer_channels(cluster: Cluster, channels: Callable[[], Mapping[str, int]])
             matches = compile_glob(pattern).fullmatch if pattern else None
         except (DecodeError, ValueError):
             return _INVALID
-        result = pb.ChannelsResult()
-        for name, count in channels().items():
-            if matches is None or matches(name):
-                result.channels[name].num_clients = count
-        return Reply(data=result.SerializeToString())
+        found = iter(channels().items())
+        parts: list[bytes] = []  # of a message: one after another they are the whole
+        while some := list(islice(found, _AT_A_TIME)):
+            if parts:
+                await own_task()
+                await trio.lowlevel.checkpoint()
+            result = pb.ChannelsResult()
+            for name, count in some:
+                if matches is None or matches(name):
+                    result.channels[name].num_clients = count
+            parts.append(result.SerializeToString())
+        return Reply(data=b"".join(parts))
 
     cluster.handlers[_OP] = answer
 
@@ -56,6 +68,7 @@ async def survey_channels(cluster: Cluster, pattern: str) -> dict[str, int]:
             result = pb.ChannelsResult.FromString(reply.data)
         except (DecodeError, ValueError) as error:
             raise EngineUnavailable(f"no usable answer from {node}: {error}") from None
+        await trio.lowlevel.checkpoint()
         for name, info in result.channels.items():
             total[name] = total.get(name, 0) + info.num_clients
     return total

@@ -2,21 +2,21 @@
 
 Every node announces itself every 3 s and is forgotten after 7 s of silence, or at once when it says that it leaves; a
 newcomer is answered at once, so that it knows the others without waiting. The engine carries the messages and may
-lose, repeat and reorder them: commands and announcements mean the same when they come twice, and a question is
-answered once.
+lose, repeat and reorder them: commands and announcements mean the same when they come twice, an announcement that
+comes after its node's goodbye is none, and a question is answered once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
-from typing import Final, final
+from typing import Any, Final, final
 
 import attrs
 import structlog
 import trio
 
-from broker.eager import own_task
+from broker.eager import begin, go_on, own_task
 from broker.hub.control import (
     Answer,
     ControlCommand,
@@ -41,6 +41,8 @@ _MOST_NODES: Final = 1000
 _MOST_ANSWERS_AT_ONCE: Final = 256
 _REMEMBERED_QUESTIONS: Final = 4096
 """Bounds on what anybody who reaches the engine can make this node keep or do."""
+_LONGEST_ANSWER: Final = 8 << 20
+"""Bytes. Redis cuts off who is 32 MB behind with its messages, and that would be the node that asks."""
 
 INTERNAL_ERROR: Final = 1
 NO_SUCH_OP: Final = 3
@@ -58,31 +60,44 @@ class Reply:
 @final
 @attrs.frozen
 class Survey:
-    """The replies by node, and the nodes of which none came in time."""
+    """The replies by node, and the nodes of which none came in time; those that left meanwhile are in neither."""
 
     replies: Mapping[str, Reply]
     missing: frozenset[str]
 
 
-Handler = Callable[[bytes], Awaitable[Reply]]
+Handler = Callable[[bytes], Coroutine[Any, Any, Reply]]
+"""Says `await own_task()` before it waits."""
 
 
 @final
 @attrs.define(eq=False)
 class _Asked:
-    """A question that is out: who has not answered yet, and what the others said."""
+    """A question that is out: who has not answered yet, who never will, and what the others said."""
 
     open: set[str]
+    silent: set[str] = attrs.field(factory=set)
     replies: dict[str, Reply] = attrs.field(factory=dict)
     done: trio.Event = attrs.field(factory=trio.Event)
 
-    def take(self, node: str, reply: Reply | None) -> None:
-        """`node` said something, or has gone."""
-        if node not in self.open:
-            return
-        self.open.discard(node)
-        if reply is not None:
+    def take(self, node: str, reply: Reply) -> None:
+        """`node` answered."""
+        if node in self.open:
             self.replies[node] = reply
+            self._closed(node)
+
+    def gave_up(self, node: str) -> None:
+        """Nothing was heard of `node` for long."""
+        if node in self.open:
+            self.silent.add(node)
+            self._closed(node)
+
+    def left(self, node: str) -> None:
+        """`node` said goodbye: there is nothing that it could tell."""
+        self._closed(node)
+
+    def _closed(self, node: str) -> None:
+        self.open.discard(node)
         if not self.open:
             self.done.set()
 
@@ -116,11 +131,13 @@ class Cluster:
         self._counters = counters
         self._nursery = nursery
         self._others: dict[str, _Other] = {}
+        self._left: dict[str, float] = {}  # who said goodbye, and when
         self._asked: dict[int, _Asked] = {}
         self._last_question = 0
         self._answering = 0
         self._answered: dict[tuple[str, int], None] = {}
         self._unheard = False
+        self._leaving = self._closed = False
         controller.attach(uid, self.received)
 
     # ---- who is there ---------------------------------------------------------------------------------------------
@@ -135,40 +152,62 @@ class Cluster:
 
     async def run(self) -> None:
         """Announces this node and forgets those that are silent, until it is cancelled."""
-        next_time = trio.current_time()
+        announce = trio.current_time()
         while True:
-            if trio.current_time() >= next_time:
-                next_time = trio.current_time() + ANNOUNCE_EVERY
-                await self._announce()
-            await trio.sleep(_TICK)
-            self._forget_the_silent()
+            if trio.current_time() >= announce:
+                heard = await self._announce()
+                announce = trio.current_time() + (ANNOUNCE_EVERY if heard else _TICK)
+            due = trio.current_time() + _TICK
+            await trio.sleep_until(due)
+            self._forget_the_silent(trio.current_time() - due)
 
     async def leave(self) -> None:
-        """Tell the others. The caller sets a deadline."""
+        """Tell the others. The caller sets a deadline. From here on this node does not announce itself."""
+        self._leaving = True
         with suppress(EngineUnavailable):
             await self._send(Leaving())  # else they will notice by themselves
 
-    async def _announce(self, to: str = "") -> None:
+    def close(self) -> None:
+        """Hear nothing any more: the engine lives for a moment longer than the tasks of the hub."""
+        self._closed = True
+
+    async def _announce(self, to: str = "") -> bool:
+        if self._leaving:
+            return True
         try:
             await self._send(self._describe(), to)
         except EngineUnavailable as error:
             if not self._unheard:
                 self._unheard = True
                 _log.warning("other nodes do not hear of this one", error=str(error))
-        else:
-            self._unheard = False
+            return False
+        self._unheard = False
+        return True
 
-    def _forget_the_silent(self) -> None:
-        before = trio.current_time() - FORGET_AFTER
-        for uid in [uid for uid, other in self._others.items() if other.heard < before]:
-            self._forget(uid)
+    def _forget_the_silent(self, late: float) -> None:
+        """`late`: seconds for which this process did not come to run, and could not have heard anybody."""
+        now = trio.current_time()
+        for uid, other in list(self._others.items()):
+            if late > _TICK:
+                other.heard += late
+            if other.heard < now - FORGET_AFTER:
+                del self._others[uid]
+                for asked in tuple(self._asked.values()):
+                    asked.gave_up(uid)
+        for uid, since in list(self._left.items()):
+            if since < now - FORGET_AFTER:
+                del self._left[uid]
 
-    def _forget(self, uid: str) -> None:
-        if self._others.pop(uid, None) is not None:
-            for asked in tuple(self._asked.values()):
-                asked.take(uid, None)
+    def _goodbye(self, uid: str) -> None:
+        if len(self._left) < _MOST_NODES:
+            self._left[uid] = trio.current_time()
+        self._others.pop(uid, None)
+        for asked in tuple(self._asked.values()):
+            asked.left(uid)
 
     def _met(self, info: NodeInfo) -> None:
+        if info.uid in self._left:
+            return  # sent before its goodbye
         other = self._others.get(info.uid)
         if other is None:
             if len(self._others) >= _MOST_NODES:
@@ -196,11 +235,9 @@ class Cluster:
         Raises:
             EngineUnavailable: nobody was asked.
         """
-        others = frozenset(self._others)
         replies = {self.uid: await self._reply(op, data)}
-        if others:
-            replies |= await self._ask(op, data, others, "", seconds)
-        return Survey(replies, frozenset(others - replies.keys()))
+        asked = await self._ask(op, data, self._others, "", seconds)
+        return Survey(replies | asked.replies, frozenset(asked.open | asked.silent))
 
     async def ask(self, node: str, op: str, data: bytes = b"", *, seconds: float = SURVEY_SECONDS) -> Reply | None:
         """Ask one node; None if it does not answer in time, or is not known.
@@ -212,9 +249,10 @@ class Cluster:
             return await self._reply(op, data)
         if node not in self._others:
             return None
-        return (await self._ask(op, data, (node,), node, seconds)).get(node)
+        return (await self._ask(op, data, (node,), node, seconds)).replies.get(node)
 
-    async def _ask(self, op: str, data: bytes, nodes: Iterable[str], to: str, seconds: float) -> dict[str, Reply]:
+    async def _ask(self, op: str, data: bytes, nodes: Iterable[str], to: str, seconds: float) -> _Asked:
+        """Also where nobody is known: an engine that is away must not look like a cluster of one."""
         await own_task()
         self._counters.actions["survey"] += 1
         self._last_question += 1
@@ -223,10 +261,11 @@ class Cluster:
         try:
             with trio.move_on_after(seconds):
                 await self._send(Question(id, op, data), to)
-                await asked.done.wait()
+                if asked.open:
+                    await asked.done.wait()
         finally:
             del self._asked[id]
-        return asked.replies
+        return asked
 
     async def _send(self, message: ControlMessage, to: str = "") -> None:
         await self._controller.publish_control(encode(self.uid, message), to)
@@ -236,6 +275,8 @@ class Cluster:
 
     def received(self, data: bytes) -> None:
         """The engine calls this for every control message. Synchronous; whatever the bytes are, it does not raise."""
+        if self._closed:
+            return
         self._counters.received["control"] += 1
         try:
             sender, message = decode(data)
@@ -251,7 +292,7 @@ class Cluster:
                 else:
                     self._counters.control_ignored["garbage"] += 1
             case Leaving():
-                self._forget(sender)
+                self._goodbye(sender)
             case Question():
                 self._begin_answer(sender, message)
             case Answer(id, code, answer):
@@ -272,13 +313,20 @@ class Cluster:
             if len(self._answered) > _REMEMBERED_QUESTIONS:
                 del self._answered[next(iter(self._answered))]
             self._answering += 1
-            self._nursery.start_soon(self._answer, sender, question, name="answer to a node")
+            work = self._reply(question.op, question.data)
+            _, reply = begin(work)  # at once: what was asked first is done first
+            self._nursery.start_soon(
+                self._answer, sender, question, reply if reply is not None else work, name="answer to a node"
+            )
 
-    async def _answer(self, sender: str, question: Question) -> None:
+    async def _answer(self, sender: str, question: Question, reply: Reply | Coroutine[Any, Any, Reply]) -> None:
         try:
             with trio.move_on_after(SURVEY_SECONDS):
-                reply = await self._reply(question.op, question.data)
-                await self._send(Answer(question.id, reply.code, reply.data), sender)
+                given = reply if isinstance(reply, Reply) else await go_on(reply)
+                if len(given.data) > _LONGEST_ANSWER:
+                    _log.warning("an answer to a node is too long", op=question.op, bytes=len(given.data))
+                    given = Reply(INTERNAL_ERROR)
+                await self._send(Answer(question.id, given.code, given.data), sender)
         except EngineUnavailable:
             pass  # who asks waits no longer than it has to
         finally:

@@ -29,7 +29,7 @@ from broker.hub.ports import (
     PublishOptions,
     PublishResult,
 )
-from broker.hub.positions import check_positions
+from broker.hub.positions import PositionChecks
 from broker.hub.registry import Registry
 from broker.hub.timers import TimerWheel
 from broker.observe import Counters
@@ -71,7 +71,8 @@ class Node:
         self._idle: dict[str, float] = {}
         self._clock = trio.current_time
         self.metrics: Callable[[], NodeMetrics | None] = _not_measured
-        self._delivery = _Delivery(self.registry, self.counters, self._interrupted)
+        self._positions = PositionChecks(self.registry.channels.get, broker)
+        self._delivery = _Delivery(self.registry, self.counters, self._positions.add)
         broker.attach(self._delivery)
         self.cluster = Cluster(
             self.uid,
@@ -228,9 +229,6 @@ class Node:
             await trio.sleep(_LINGER / 2)
             self._drop_idle()
 
-    def _interrupted(self, names: Collection[str]) -> None:
-        self._nursery.start_soon(check_positions, names, self.registry.channels.get, self._broker)
-
     def _spawn(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._nursery.start_soon(task)
 
@@ -361,9 +359,11 @@ async def open_node(
         nursery.start_soon(node.timers.run, name="timers")
         nursery.start_soon(node._janitor, name="hub janitor")
         nursery.start_soon(node.cluster.run, name="cluster")
+        nursery.start_soon(node._positions.run, name="positions")
         try:
             yield node
         finally:
             with trio.move_on_after(_GOODBYE_SECONDS, shield=True):
                 await node.cluster.leave()
+            node.cluster.close()
             nursery.cancel_scope.cancel()

@@ -7,8 +7,9 @@ and whoever is behind is told to recover.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from typing import Final
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Final, final
 
 import trio
 
@@ -17,50 +18,98 @@ from broker.hub.ports import Broker, EngineUnavailable, HistoryQuery
 from broker.hub.subscription import Subscription
 from broker.protocol import StreamPosition
 
-__all__ = ["check_positions"]
+__all__ = ["PositionChecks"]
 
 _AT_ONCE: Final = 64
-_AGAIN: Final = 0.5
-_ON_ITS_WAY: Final = 1.0
-"""Seconds after which a publication that the engine has, and has not delivered here, counts as lost."""
+"""Questions to the engine that are under way."""
+_LATER: Final = 1.0
+"""Seconds after which a publication that the engine has, and has not delivered here, counts as lost; and after which
+a channel is looked at again that could not be judged."""
+_TOLD_AT_ONCE: Final = 64
+"""Subscribers told between two checkpoints."""
 
 Find = Callable[[str], Channel | None]
+Held = Sequence[tuple[Subscription, StreamPosition]]
 
 
-async def check_positions(names: Collection[str], find: Find, broker: Broker) -> None:
-    """Check every holder of a position in these channels. Ends when all are checked, however long the engine takes."""
-    rest = iter(names)
+@final
+class PositionChecks:
+    """Channels that wait for their check, each once, however often deliveries to it are interrupted.
 
-    async def work() -> None:
-        for name in rest:
-            await _check(name, find, broker)
+    Nobody who asks the engine waits for anything else: however many channels are behind, all are told within
+    moments of each other.
+    """
 
-    async with trio.open_nursery() as nursery:
-        for _ in range(min(_AT_ONCE, len(names))):
-            nursery.start_soon(work)
+    def __init__(self, find: Find, broker: Broker) -> None:
+        self._find = find
+        self._broker = broker
+        self._names: dict[str, None] = {}
+        self._wanted = trio.Event()
+        self._later: deque[tuple[float, str, Channel | None, Held]] = deque()
+        self._delayed = trio.Event()
 
+    def add(self, names: Collection[str]) -> None:
+        """Check every holder of a position in these channels. Synchronous."""
+        self._names.update(dict.fromkeys(names))
+        self._wanted.set()
 
-async def _check(name: str, find: Find, broker: Broker) -> None:
-    while True:
-        channel = find(name)
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._look_later, name="positions, looked at again")
+            while True:
+                await self._wanted.wait()
+                self._wanted = trio.Event()
+                async with trio.open_nursery() as asking:
+                    for _ in range(min(_AT_ONCE, len(self._names))):
+                        asking.start_soon(self._ask)
+
+    async def _ask(self) -> None:
+        while self._names:
+            name = next(iter(self._names))
+            del self._names[name]
+            await self._check(name)
+
+    async def _check(self, name: str) -> None:
+        channel = self._find(name)
         if channel is None:
             return
         held = list(_held(channel))
         if held:
             try:
-                page = await broker.history(name, HistoryQuery(), max(sub.meta_ttl for sub, _ in held))
+                page = await self._broker.history(name, HistoryQuery(), max(sub.meta_ttl for sub, _ in held))
             except EngineUnavailable:
-                await trio.sleep(_AGAIN)
-                continue
+                self._delay(name)
+                return
             behind = [(sub, position) for sub, position in held if position != page.top]
             if behind:
-                await trio.sleep(_ON_ITS_WAY)
-                for sub, position in behind:
-                    if channel.position(sub) == position:  # else it moved, and gaps show by themselves
-                        sub.subscriber.lost(name)
-        if find(name) is not channel or not channel.collecting:
-            return
-        await trio.sleep(_AGAIN)  # some had no position yet, and may have missed something all the same
+                self._delay(name, channel, behind)
+        if channel.collecting:
+            self._delay(name)  # some had no position yet, and may have missed something all the same
+
+    def _delay(self, name: str, channel: Channel | None = None, behind: Held = ()) -> None:
+        self._later.append((trio.current_time() + _LATER, name, channel, behind))
+        self._delayed.set()
+
+    async def _look_later(self) -> None:
+        while True:
+            await self._delayed.wait()
+            while self._later:
+                due, name, channel, behind = self._later.popleft()
+                await trio.sleep_until(due)
+                if channel is None:
+                    self.add([name])
+                else:
+                    await _judge(name, channel, behind)
+            self._delayed = trio.Event()  # no await between the empty queue and this
+
+
+async def _judge(name: str, channel: Channel, behind: Held) -> None:
+    for number, (sub, position) in enumerate(behind, 1):
+        if channel.position(sub) == position:  # else it moved, and gaps show by themselves
+            sub.subscriber.lost(name)
+        if number % _TOLD_AT_ONCE == 0:
+            await trio.lowlevel.checkpoint()
 
 
 def _held(channel: Channel) -> Iterator[tuple[Subscription, StreamPosition]]:

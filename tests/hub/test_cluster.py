@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
+from broker.eager import own_task
 from broker.hub import EngineUnavailable, NodeMetrics, Reply
+from broker.hub.channel_survey import answer_channels
 from broker.hub.cluster import ANNOUNCE_EVERY, FORGET_AFTER, SURVEY_SECONDS
 from broker.hub.control import Leaving, NodeInfo, Question
 from broker.hub.control_codec import encode
@@ -68,6 +71,57 @@ async def test_who_dies_is_gone_after_its_time_and_back_when_it_lives() -> None:
         bus.mute.clear()
         await trio.sleep(ANNOUNCE_EVERY + 1)
         assert len(names(a)) == 3
+
+
+async def test_an_announcement_that_comes_after_the_goodbye_is_none() -> None:
+    async with open_fleet(1, options()) as (_, (a,)):
+        cluster = a.server.node.cluster
+        announcement = encode("b", NodeInfo("b", "other", "v", 0, 0, 0, 0, 0))
+        cluster.received(announcement)
+        assert names(a) == ["node1", "other"]
+        cluster.received(encode("b", Leaving()))
+        cluster.received(announcement)
+        assert names(a) == ["node1"]
+        await trio.sleep(FORGET_AFTER + 2)
+        cluster.received(announcement)  # who still says it lives, lives
+        assert names(a) == ["node1", "other"]
+
+
+async def test_who_leaves_does_not_announce_itself_any_more() -> None:
+    """Neither to all nor to a newcomer, although it lives until the engine has taken its goodbye."""
+    bus = Bus(random.Random(1))
+    async with open_fleet(2, options(), bus=bus) as (_, (a, b)):
+        await b.server.node.cluster.leave()
+        await trio.sleep(0.1)
+        sent = b.server.node.counters.sent["control"]
+        b.server.node.cluster.received(encode("new", NodeInfo("new", "", "", 0, 0, 0, 0, 0)))
+        await trio.sleep(ANNOUNCE_EVERY + 1)
+        assert b.server.node.counters.sent["control"] == sent
+        assert names(a) == ["node1"]
+
+
+async def test_what_comes_after_the_end_is_not_heard() -> None:
+    """The engine lives for a moment longer than the hub, whose tasks are gone."""
+    async with open_fleet(1, options()) as (fleet, _):
+        async with fleet.node() as b:
+            cluster = b.server.node.cluster
+            await trio.sleep(0.1)
+        cluster.received(encode("new", NodeInfo("new", "", "", 0, 0, 0, 0, 0)))
+        cluster.received(encode("new", Question(1, "channels")))
+
+
+async def test_a_process_that_stood_still_does_not_forget_the_others() -> None:
+    """What they said meanwhile waits for it to be read."""
+    bus = Bus(random.Random(1), most=0.2)
+    async with open_fleet(3, options(), bus=bus) as (_, (a, b, c)):
+        clock = trio.lowlevel.current_clock()
+        assert isinstance(clock, trio.testing.MockClock)
+        clock.jump(90)
+        await trio.sleep(0.01)
+        assert names(a) == names(b) == names(c) == ["node1", "node2", "node3"]
+        bus.mute.add(c.server.node.uid)  # and who does not speak is forgotten as ever
+        await trio.sleep(FORGET_AFTER + 2)
+        assert names(a) == ["node1", "node2"]
 
 
 async def test_metrics_stay_until_newer_ones_come() -> None:
@@ -152,7 +206,7 @@ async def test_a_node_that_does_not_answer_is_an_error_in_time(error_log: ErrorL
         assert survey.replies.keys() == {a.server.node.uid}
 
 
-async def test_a_node_that_leaves_is_not_waited_for() -> None:
+async def test_a_node_that_leaves_is_not_waited_for_nor_missed() -> None:
     bus = Bus(random.Random(1))
     async with open_fleet(2, options(), bus=bus) as (_, (a, b)):
         bus.deaf.add(b.server.node.uid)
@@ -161,12 +215,73 @@ async def test_a_node_that_leaves_is_not_waited_for() -> None:
 
             async def ask() -> None:
                 survey = await a.server.node.cluster.survey("channels")
-                assert survey.missing == {b.server.node.uid}
+                assert survey.missing == set()
                 assert trio.current_time() - began < SURVEY_SECONDS / 2
 
             nursery.start_soon(ask)
             await trio.sleep(0.1)
             a.server.node.cluster.received(encode(b.server.node.uid, Leaving()))
+
+
+async def test_a_node_that_falls_silent_while_it_is_asked_is_missed() -> None:
+    bus = Bus(random.Random(1))
+    async with open_fleet(2, options(), bus=bus) as (_, (a, b)):
+        bus.deaf.add(b.server.node.uid)
+        bus.mute.add(b.server.node.uid)
+        with trio.fail_after(FORGET_AFTER + 2):
+            survey = await a.server.node.cluster.survey("channels", seconds=60)
+        assert survey.missing == {b.server.node.uid}
+
+
+async def test_an_engine_that_is_away_is_no_cluster_of_one(error_log: ErrorLog) -> None:
+    """Everybody is forgotten after a while, and `channels` must not take a part for the whole."""
+    bus = Bus(random.Random(1))
+    async with open_fleet(2, options(), bus=bus) as (_, (a, b)):
+        error_log.expect("the engine failed an API call")
+        for node in (a.server.node.uid, b.server.node.uid):
+            bus.broken.add(node)
+        await trio.sleep(FORGET_AFTER + 3)
+        assert names(a) == ["node1"]
+        assert (await a.api("channels"))["error"]["code"] == 100
+        bus.broken.clear()
+        await trio.sleep(1.1)  # who is not heard tries again sooner
+        assert names(a) == names(b) == ["node1", "node2"]
+
+
+async def test_questions_are_begun_in_the_order_in_which_they_come() -> None:
+    async with open_fleet(2, options()) as (_, (a, b)):
+        heard: list[bytes] = []
+
+        async def answer(data: bytes) -> Reply:
+            heard.append(data)
+            return Reply()
+
+        b.server.node.cluster.handlers["say"] = answer
+        sent = [b"%d" % number for number in range(50)]
+        for number, data in enumerate(sent):
+            b.server.node.cluster.received(encode(a.server.node.uid, Question(1000 + number, "say", data)))
+        await trio.sleep(0.1)
+        assert heard == sent
+
+
+async def test_what_is_too_long_for_the_engine_is_no_answer() -> None:
+    async with open_fleet(2, options()) as (_, (a, b)):
+
+        async def answer(data: bytes) -> Reply:
+            return Reply(data=bytes(9 << 20))
+
+        b.server.node.cluster.handlers["tell all"] = answer
+        assert await a.server.node.cluster.ask(b.server.node.uid, "tell all") == Reply(code=1)
+
+
+async def test_ten_thousand_channels_are_told_in_parts() -> None:
+    async with open_fleet(2, options()) as (_, (a, b)):
+        everything = {f"channel {number}": number % 7 + 1 for number in range(10_000)}
+        answer_channels(b.server.node.cluster, lambda: everything)
+        assert await channels_of(a) == everything
+        assert await channels_of(a, "channel 99?") == {
+            f"channel 99{n}": everything[f"channel 99{n}"] for n in range(10)
+        }
 
 
 async def test_one_node_can_be_asked_and_its_answers_may_be_errors(error_log: ErrorLog) -> None:
@@ -178,6 +293,7 @@ async def test_one_node_can_be_asked_and_its_answers_may_be_errors(error_log: Er
             if data == b"bad":
                 raise RuntimeError("as the test wants it")
             if data == b"late":
+                await own_task()
                 await trio.sleep(SURVEY_SECONDS * 2)
             return Reply(data=data.upper())
 

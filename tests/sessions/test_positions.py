@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import trio
 
 from broker.protocol import Publication
 from tests.support.peers import House, open_house, options, secured, token
-from tests.support.slow_engine import Gates
+from tests.support.slow_engine import Delays, Gates
 
 pytestmark = pytest.mark.virtual_time
 
@@ -210,3 +211,61 @@ async def test_a_check_does_not_touch_a_newer_subscription(moment: str) -> None:
         gates.open(moment)
         assert (await client.next())["subscribe"]["offset"] == 1
         await client.nothing(100)
+
+
+# ---- deliveries were interrupted -------------------------------------------------------------------------------------
+
+
+async def test_whoever_missed_something_in_one_of_many_channels_knows_it_soon() -> None:
+    """Three thousand channels, of which every other one moved while nothing was delivered."""
+    channels = [f"c{number}" for number in range(3000)]
+    pace = Delays(random.Random(1), 0.01)
+    async with open_house(options(RECOVERED, client={"channel_limit": 5000}), pace=pace) as house:
+        client = await house.connected()
+        for start in range(0, len(channels), 100):
+            for id in await client.frame(*({"subscribe": {"channel": name}} for name in channels[start : start + 100])):
+                while (await client.next())["id"] != id:
+                    pass
+        for channel in channels[::2]:
+            memory(house)._streams[channel].top += 1
+        house.server.node._delivery.interrupted(channels)
+        told = set()
+        with trio.fail_after(5):
+            while len(told) < len(channels) / 2:
+                push = await client.push()
+                assert push["unsubscribe"]["code"] == 2500
+                told.add(push["channel"])
+        assert told == set(channels[::2])
+        await client.nothing(3)
+
+
+async def test_interruptions_one_after_another_ask_once() -> None:
+    pace = Gates()
+    async with open_house(options(RECOVERED), pace=pace) as house:
+        client = await house.connected()
+        await client.ask(subscribe={"channel": "chat"})
+        before = house.server.node.counters.actions["history"]
+        pace.hold("history")
+        for _ in range(50):
+            house.server.node._delivery.interrupted(["chat"])
+            await trio.sleep(0.01)
+        assert pace.held("history") <= 2  # one is asked, and once more after it
+        pace.open("history")
+        skip(house)
+        house.server.node._delivery.interrupted(["chat"])
+        assert await client.push() == GAP
+        assert house.server.node.counters.actions["history"] == before
+
+
+async def test_an_engine_that_fails_the_check_is_asked_again() -> None:
+    pace = Gates()
+    async with open_house(options(RECOVERED), pace=pace) as house:
+        client = await house.connected()
+        await client.ask(subscribe={"channel": "chat"})
+        skip(house)
+        pace.failing.add("history")
+        house.server.node._delivery.interrupted(["chat"])
+        await client.nothing(5)
+        pace.failing.clear()
+        with trio.fail_after(5):
+            assert await client.push() == GAP
