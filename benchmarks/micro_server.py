@@ -90,8 +90,6 @@ class House:
         before = set(doors.connections)
         doors.take_in(Void(), self.server.sites[0])
         (connection,) = doors.connections - before
-        while connection.nursery is None:
-            await trio.lowlevel.checkpoint()
         return connection
 
     async def client(self, *channels: str, protobuf: bool = False) -> Connection:

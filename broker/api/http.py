@@ -135,7 +135,7 @@ class HttpApi:
         except _FAILURES as error:
             answer = self._failed("publish", request, error)
         else:
-            result = self._node.publish_nowait(*what)
+            result = self._node.publish_in_turn(*what)
             if result is None:
                 return self._publish_later(request, what, started)
             answer = _published(result)

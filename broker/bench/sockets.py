@@ -106,7 +106,7 @@ class Poll:
 
 
 def read(sock: Sock) -> bytes:
-    """What is there, or nothing.
+    """What is there, up to 64 KiB, or nothing.
 
     Raises:
         ConnectionError: the server hung up.

@@ -12,7 +12,7 @@ from broker.hub.control import (
     Target,
     UnsubscribeUser,
 )
-from broker.hub.node import Node, open_node
+from broker.hub.node import Node, Turn, open_node
 from broker.hub.outbox import Outbox, OutboxOwner, Sink, TrySend
 from broker.hub.ports import (
     NO_HISTORY,
@@ -74,6 +74,7 @@ __all__ = [
     "Timed",
     "TimerWheel",
     "TrySend",
+    "Turn",
     "UnrecoverablePosition",
     "UnsubscribeUser",
     "open_node",

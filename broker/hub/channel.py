@@ -43,8 +43,8 @@ class Channel:
 
     `groups`: live subscriptions by what they are sent. `joining`: subscriptions with the position and the number of
     the event above which they take part. `collecting`: publications noted for those being prepared. `top`: position
-    of the last publication told, None until one was. `_unchained`: the last publication had no offset, so none can be
-    a patch to it.
+    of the last publication told, None until one was. `held`: what is pushed waits for `let_go`. `_unchained`: the last
+    publication had no offset, so none can be a patch to it.
     """
 
     __slots__ = (
@@ -58,6 +58,7 @@ class Channel:
         "deliveries",
         "failure",
         "groups",
+        "held",
         "joining",
         "name",
         "number",
@@ -78,6 +79,7 @@ class Channel:
         self.number = 0
         self.subscriptions = 0
         self.deliveries = 0
+        self.held = False
         self._waiting: deque[Event] | None = None
         self._waiting_bytes = 0
         self._running = False
@@ -158,16 +160,22 @@ class Channel:
 
     def push_publication(self, pub: Publication, epoch: str, base: Publication | None) -> None:
         """A publication came from the engine."""
-        if len(self.groups) == 1 and self.subscriptions <= _FEW and not self._running:
-            (group,) = self.groups.values()
-            if group.plain and not self.joining and not self.collecting and self._moves_on(pub, epoch):
-                self._tell_plainly(group, pub, epoch)
-                return
+        if not self._running and self.subscriptions <= _FEW and self._told_plainly(pub, epoch):
+            return
         if self.collecting and pub.offset:
             for noted in self.collecting.values():
                 noted.append(pub)
         self.number += 1
         self._push(Event(self.number, pub=pub, epoch=epoch, base=base), len(pub.data))
+
+    def _told_plainly(self, pub: Publication, epoch: str) -> bool:
+        """Tell a publication the short way, if nobody wants more than its bytes."""
+        if len(self.groups) == 1 and not self.joining and not self.collecting:
+            (group,) = self.groups.values()
+            if group.plain and self._moves_on(pub, epoch):
+                self._tell_plainly(group, pub, epoch)
+                return True
+        return False
 
     def _moves_on(self, pub: Publication, epoch: str) -> bool:
         """Whether nothing but the top changes with `pub`; then it does."""
@@ -205,19 +213,33 @@ class Channel:
 
     def hold(self) -> bool:
         """Keep what is pushed from now on until `let_go`. False if it waits anyway, or is kept already."""
-        if self._running:
+        if self._running or self.subscriptions > _FEW:
             return False
-        self._running = True
+        self._running = self.held = True
         return True
 
     def let_go(self) -> None:
-        """Tell what was kept."""
-        if self._waiting and self.subscriptions > _FEW:
+        """Tell what was kept. Nothing happens if nothing is."""
+        if not self.held:
+            return
+        self.held = False
+        waiting = self._waiting
+        if waiting and self.subscriptions > _FEW:
             self._spawn(self._pump)
             return
-        while self._waiting:
-            self._tell_few(self._take())
-        self._rest()
+        if waiting is not None and len(waiting) == 1 and (pub := waiting[0].pub) is not None:
+            self._waiting, self._waiting_bytes = None, 0
+            if self._told_plainly(pub, waiting[0].epoch):
+                return
+            self._waiting, self._waiting_bytes = waiting, len(pub.data)
+        try:
+            while self._waiting:
+                self._tell_few(self._take())
+        finally:
+            if self._waiting:
+                self._start()
+            else:
+                self._rest()
 
     def push_join(self, info: ClientInfo) -> None:
         self.number += 1
@@ -276,14 +298,19 @@ class Channel:
     def _take(self) -> list[Event]:
         waiting = self._waiting
         assert waiting is not None
-        events: list[Event] = []
-        size = 0
-        while waiting and len(events) < _ROUND_EVENTS and size < _ROUND_BYTES:
-            event = waiting.popleft()
-            events.append(event)
-            if event.pub is not None:
-                size += len(event.pub.data)
-        self._waiting_bytes -= size
+        if len(waiting) <= _ROUND_EVENTS and self._waiting_bytes <= _ROUND_BYTES:
+            events = list(waiting)
+            waiting.clear()
+            self._waiting_bytes = 0
+        else:
+            events = []
+            size = 0
+            while waiting and len(events) < _ROUND_EVENTS and size < _ROUND_BYTES:
+                event = waiting.popleft()
+                events.append(event)
+                if event.pub is not None:
+                    size += len(event.pub.data)
+            self._waiting_bytes -= size
         if self._room is not None:
             self._room.set()
             self._room = None

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iter
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, final
 
+import structlog
 import trio
 from msgspec import Raw
 
@@ -35,7 +36,9 @@ from broker.hub.timers import TimerWheel
 from broker.observe import Counters
 from broker.protocol import ClientInfo, EmulationRequest, Publication
 
-__all__ = ["Node", "open_node"]
+__all__ = ["Node", "Turn", "open_node"]
+
+_log = structlog.get_logger("broker.hub")
 
 _LINGER = 1.0
 """Seconds that a channel without subscribers stays subscribed at the engine: clients come back at once."""
@@ -63,6 +66,7 @@ class Node:
         self.registry = Registry()
         self.timers = TimerWheel()
         self.counters = Counters()
+        self.turn = Turn()
         self._broker = broker
         self._publish_now = broker.publish_nowait if isinstance(broker, ImmediateBroker) else None
         self._presence = presence
@@ -105,6 +109,16 @@ class Node:
             return None
         return self._counted(publish(channel, pub, options))
 
+    def publish_in_turn(self, channel: str, pub: Publication, options: PublishOptions) -> PublishResult | None:
+        """`publish_nowait` for publishers who are not in the channel themselves: within a turn of the reader few
+        subscribers are told at its end, of all that was published in it."""
+        delivery = self._delivery
+        delivery.held = self.turn.channels
+        try:
+            return self.publish_nowait(channel, pub, options)
+        finally:
+            delivery.held = None
+
     def _counted(self, result: PublishResult) -> PublishResult:
         if result.suppressed:
             self.counters.suppressed[result.suppressed] += 1
@@ -123,8 +137,7 @@ class Node:
             yield
         finally:
             self._delivery.held = None
-            for channel in held:
-                channel.let_go()
+            _let_go(held)
 
     async def publish_join(self, channel: str, info: ClientInfo) -> None:
         self.counters.sent["join"] += 1
@@ -314,10 +327,43 @@ def _not_measured() -> NodeMetrics | None:
 
 
 @final
+class Turn:
+    """A turn of the reader: what it reads at once, some milliseconds at most. Requests that came together are answered
+    one after another; what they publish to few subscribers leaves after the last of them, in one send for each.
+
+    `channels` are those that hold publications; None between turns.
+    """
+
+    __slots__ = ("channels",)
+
+    def __init__(self) -> None:
+        self.channels: list[Channel] | None = None
+
+    def begin(self) -> None:
+        """From here to `end` there is no await."""
+        self.channels = []
+
+    def end(self) -> None:
+        """Let go of what was held."""
+        held, self.channels = self.channels, None
+        if held:
+            _let_go(held)
+
+
+def _let_go(held: list[Channel]) -> None:
+    for channel in held:
+        try:
+            channel.let_go()
+        except Exception:  # a bug that one channel meets must end neither the others nor the reader
+            _log.exception("telling a channel failed", channel=channel.name)
+
+
+@final
 class _Delivery:
     """What the engine calls. Synchronous; hands everything to the channel it is for.
 
-    `held`: the channels that hold publications back, while some are made together.
+    `held`: the channels that hold publications back, while some are made together. A publication that is not one of
+    those waits for nobody, and lets go of those before it.
     """
 
     __slots__ = ("_channels", "_received", "held", "interrupted")
@@ -332,7 +378,10 @@ class _Delivery:
         local = self._channels.get(channel)
         if local is not None and local.subscriptions:
             self._received["publication"] += 1
-            if self.held is not None and local.hold():
+            if self.held is None:
+                if local.held:
+                    local.let_go()
+            elif local.hold():
                 self.held.append(local)
             local.push_publication(pub, epoch, base)
 

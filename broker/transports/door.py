@@ -354,7 +354,7 @@ async def open_doors(
 ) -> AsyncIterator[Doors]:
     """The door stage. When the block is left, accepting stops, clients are told, and connections drain."""
     async with trio.open_nursery() as nursery:
-        reader = Reader() if HAS_EPOLL else None
+        reader = Reader(node.turn) if HAS_EPOLL else None
         doors = Doors(node, nursery, reader, outbox_limit=outbox_limit, write_timeout=write_timeout)
         acceptors = [doors.listen(each) for each in listening]
         if reader is not None:

@@ -20,6 +20,14 @@ _BUDGET = 0.002
 _BATCH = 256
 
 
+class Turn(Protocol):
+    """What has to be done around everything that is read at once."""
+
+    def begin(self) -> None: ...
+
+    def end(self) -> None: ...
+
+
 class Readable(Protocol):
     """Something with a descriptor that has become readable."""
 
@@ -35,11 +43,12 @@ class Readable(Protocol):
 
 @final
 class Reader:
-    """Reads for everybody who is added. `run` lives in the door stage."""
+    """Reads for everybody who is added. `run` lives in the door stage. There is no await within a `turn`."""
 
-    __slots__ = ("_epoll", "_readables")
+    __slots__ = ("_epoll", "_readables", "_turn")
 
-    def __init__(self) -> None:
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
         self._epoll = select.epoll()
         self._readables: dict[int, Readable] = {}
 
@@ -66,24 +75,35 @@ class Reader:
 
     async def run(self) -> None:
         """Read for ever."""
-        epoll, readables = self._epoll, self._readables
+        turn = self._turn
         try:
             while True:
-                await trio.lowlevel.wait_readable(epoll.fileno())
-                end = perf_counter() + _BUDGET
-                for fd, events in epoll.poll(0, _BATCH):
-                    readable = readables.get(fd)
-                    if readable is None:
-                        continue  # dropped by an earlier one of this batch
-                    try:
-                        if events & select.EPOLLIN:
-                            readable.readable()
-                        else:
-                            readable.hung_up()
-                    except Exception:  # the wall of a connection: see Connection.crashed
-                        readable.crashed()
-                    if perf_counter() > end:
-                        await trio.lowlevel.checkpoint()
-                        break  # the rest is asked for again: a descriptor may be somebody else's by now
+                await trio.lowlevel.wait_readable(self._epoll.fileno())
+                turn.begin()
+                try:
+                    done = self._read()
+                finally:
+                    turn.end()
+                if not done:
+                    await trio.lowlevel.checkpoint()
         finally:
-            epoll.close()
+            self._epoll.close()
+
+    def _read(self) -> bool:
+        """One turn. False if its time was over before everybody was read."""
+        readables = self._readables
+        end = perf_counter() + _BUDGET
+        for fd, events in self._epoll.poll(0, _BATCH):
+            readable = readables.get(fd)
+            if readable is None:
+                continue  # dropped by an earlier one of this batch
+            try:
+                if events & select.EPOLLIN:
+                    readable.readable()
+                else:
+                    readable.hung_up()
+            except Exception:  # the wall of a connection: see Connection.crashed
+                readable.crashed()
+            if perf_counter() > end:
+                return False  # the rest is asked for again: a descriptor may be somebody else's by then
+        return True

@@ -24,6 +24,7 @@ from broker.hub import (
     open_node,
 )
 from broker.protocol import ClientInfo, Publication
+from tests.conftest import ErrorLog
 from tests.support.listeners import Listener
 from tests.support.slow_engine import Gates, SlowEngine, Turn, slow_engine
 
@@ -353,6 +354,78 @@ async def test_what_is_published_together_reaches_each_subscriber_in_one_write_p
         assert room.data == [0, 1, 2]
         node.publish_nowait("room", publication(b"3"), PublishOptions())
         assert len(room.sent) == 2  # alone, and at once
+
+
+@asynccontextmanager
+async def open_rooms(*names: str) -> AsyncIterator[tuple[Node, list[Listener]]]:
+    """A node with an engine that never waits, and one live listener in each of these channels."""
+    async with (
+        open_memory_engine(random.Random(1)) as engine,
+        open_node("node", engine.broker, engine.presence, engine.controller) as node,
+    ):
+        yield node, [Listener().prepare(await node.open_channel(name)).go_live() for name in names]
+
+
+def in_turn(node: Node, channel: str, number: int) -> None:
+    assert node.publish_in_turn(channel, publication(b"%d" % number), PublishOptions()) is not None
+
+
+async def test_what_is_published_within_a_turn_of_the_reader_leaves_at_its_end_in_one_write_per_channel() -> None:
+    async with open_rooms("room", "other") as (node, (room, other)):
+        in_turn(node, "room", 0)
+        assert len(room.sent) == 1  # nobody reads: at once
+        node.turn.begin()
+        for number in (1, 2, 3):
+            in_turn(node, "room", number)
+        in_turn(node, "other", 9)
+        assert (len(room.sent), len(other.sent)) == (1, 0)
+        node.turn.end()
+        assert (len(room.sent), len(other.sent)) == (2, 1)
+        assert (room.data, other.data) == ([0, 1, 2, 3], [9])
+
+
+async def test_who_publishes_otherwise_within_a_turn_waits_for_nobody_and_overtakes_nobody() -> None:
+    async with open_rooms("room") as (node, (room,)):
+        node.turn.begin()
+        in_turn(node, "room", 0)
+        node.publish_nowait("room", publication(b"1"), PublishOptions())
+        assert room.data == [0, 1]
+        in_turn(node, "room", 2)
+        with node.together():
+            node.publish_nowait("room", publication(b"3"), PublishOptions())
+        assert room.data == [0, 1]
+        node.turn.end()
+        assert room.data == [0, 1, 2, 3]
+
+
+async def test_who_comes_and_goes_within_a_turn_gets_what_is_published_meanwhile_and_nothing_else() -> None:
+    async with open_rooms("room") as (node, (early,)):
+        channel = await node.open_channel("room")
+        late = Listener().prepare(channel)
+        node.turn.begin()
+        in_turn(node, "room", 0)
+        late.go_live()
+        in_turn(node, "room", 1)
+        early.leave()
+        node.turn.end()
+        assert (early.data, late.data) == ([], [1])
+        node.publish_nowait("room", publication(b"2"), PublishOptions())
+        assert (early.data, late.data) == ([], [1, 2])
+
+
+async def test_a_channel_that_cannot_be_told_keeps_no_other_from_being_told(error_log: ErrorLog) -> None:
+    error_log.expect("telling a channel failed")
+    async with open_rooms("room", "other") as (node, (room, other)):
+
+        def fail(_: bytes) -> None:
+            raise LookupError
+
+        room.on_send = fail
+        node.turn.begin()
+        in_turn(node, "room", 0)
+        in_turn(node, "other", 1)
+        node.turn.end()
+        assert other.data == [1]
 
 
 async def test_nothing_is_published_without_waiting_where_something_may_wait() -> None:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, closing
 import pytest
 import trio
 
+from broker.hub import Turn
 from broker.transports import reader as reader_module
 from broker.transports.reader import Reader
 
@@ -48,7 +49,7 @@ class Pair:
 
 @asynccontextmanager
 async def open_pairs(count: int) -> AsyncIterator[tuple[Reader, list[Pair]]]:
-    reader = Reader()
+    reader = Reader(Turn())
     pairs = [Pair(reader) for _ in range(count)]
     for pair in pairs:
         reader.add(pair.fd, pair)
