@@ -19,7 +19,7 @@ from broker.config.schema import values_at
 from broker.config.unbuilt import unbuilt_problems
 from broker.config.unbuilt.consumers import CONSUMER_TYPES
 from broker.durations import NANOSECONDS, format_duration
-from broker.engines.redis import shards_of
+from broker.engines.redis import Login, shards_of
 from broker.engines.redis.options import RedisOptions
 from broker.glob import compile_glob
 from broker.tls import TlsOptions
@@ -87,19 +87,27 @@ def with_pem_texts(config: Config) -> tuple[Config, list[Problem]]:
     config = with_proxy_tls(config, lambda path, tls: _read_pems(path, tls, problems, needed=()))
     for path, redis in _used_redis(config):
         section, _, _ = path.partition(".")
+        logins = _logins(redis)  # an address may ask for TLS where the section does not
         with_texts = attrs.evolve(
             redis,
-            tls=_read_pems(f"{path}.tls", redis.tls, problems, needed=()),
-            sentinel_tls=_read_pems(f"{path}.sentinel_tls", redis.sentinel_tls, problems, needed=()),
+            tls=_read_pems(f"{path}.tls", redis.tls, problems, (), used=any(login.tls for login, _ in logins)),
+            sentinel_tls=_read_pems(
+                f"{path}.sentinel_tls", redis.sentinel_tls, problems, (), used=any(login.tls for _, login in logins)
+            ),
         )
         config = attrs.evolve(config, **{section: attrs.evolve(getattr(config, section), redis=with_texts)})
     return config, problems
 
 
 def _read_pems(
-    path: str, tls: TlsOptions, problems: list[Problem], needed: Collection[str] = ("cert_pem", "key_pem")
+    path: str,
+    tls: TlsOptions,
+    problems: list[Problem],
+    needed: Collection[str] = ("cert_pem", "key_pem"),
+    *,
+    used: bool = False,
 ) -> TlsOptions:
-    if not tls.enabled:
+    if not (tls.enabled or used):
         return tls
     texts: dict[str, Any] = {}
     for name in ("cert_pem", "key_pem", "server_ca_pem", "client_ca_pem"):
@@ -168,6 +176,14 @@ def _redis(config: Config) -> Iterator[Problem]:
         except ValueError as error:
             option, _, problem = str(error).partition(": ")
             yield f"{path}.{option}", problem
+
+
+def _logins(options: RedisOptions) -> list[tuple[Login, Login]]:
+    """What is said to each Redis, and to its Sentinels. Nothing where an address cannot be read: that is told."""
+    try:
+        return [(shard.login, shard.sentinel_login) for shard in shards_of(options)]
+    except ValueError:
+        return []
 
 
 def _tokens(path: str, token: TokenOptions) -> Iterator[Problem]:

@@ -11,7 +11,7 @@ import attrs
 
 from broker.engines.memory import MemoryEngine, open_memory_engine
 from broker.engines.options import BrokerOptions, EngineOptions, PresenceManagerOptions
-from broker.engines.redis.options import PrefixedRedisOptions
+from broker.engines.redis.options import PrefixedRedisOptions, RedisPresenceOptions
 from broker.hub import Broker, Controller, EngineUnavailable, Presence
 
 if TYPE_CHECKING:
@@ -56,10 +56,12 @@ async def open_engine(
             memory = await stack.enter_async_context(open_memory_engine(rng))
         if broker_type == "redis":
             where = "broker.redis" if broker.enabled else "engine.redis"
-            shards.append(await _shards(stack, where, broker_redis, hears=True, fence=broker_redis.fence))
+            needs = _needs(presence_redis) if presence_type == "redis" and not presence.enabled else ()
+            fence = not broker_redis.fence_disabled
+            shards.append(await _shards(stack, where, broker_redis, hears=True, fence=fence, needs=needs))
         if presence_type == "redis" and (broker_type != "redis" or presence.enabled or broker.enabled):
             where = "presence_manager.redis" if presence.enabled else "engine.redis"
-            shards.append(await _shards(stack, where, presence_redis, hears=False))
+            shards.append(await _shards(stack, where, presence_redis, hears=False, needs=_needs(presence_redis)))
         if not shards:
             assert memory is not None
             yield Opened(memory.broker, memory.presence, memory.controller)
@@ -78,8 +80,18 @@ async def open_engine(
         )
 
 
+def _needs(options: RedisPresenceOptions) -> Sequence[str]:
+    return ("HEXPIRE",) if options.presence_hash_field_ttl else ()
+
+
 async def _shards(
-    stack: AsyncExitStack, where: str, options: PrefixedRedisOptions, *, hears: bool, fence: bool = False
+    stack: AsyncExitStack,
+    where: str,
+    options: PrefixedRedisOptions,
+    *,
+    hears: bool,
+    fence: bool = False,
+    needs: Sequence[str] = (),
 ) -> Shards:
     try:
         from broker.engines.redis.engine import open_shards  # only where it is asked for
@@ -88,6 +100,6 @@ async def _shards(
             raise
         raise EngineUnavailable(f"{where}: Redis needs one more package: pip install 'trio-broker[redis]'") from None
     try:
-        return await stack.enter_async_context(open_shards(options, hears=hears, fence=fence))
+        return await stack.enter_async_context(open_shards(options, hears=hears, fence=fence, needs=needs))
     except EngineUnavailable as error:
         raise EngineUnavailable(f"{where}: {error}") from None

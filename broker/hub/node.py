@@ -29,6 +29,7 @@ from broker.hub.ports import (
     PresenceStats,
     PublishOptions,
     PublishResult,
+    Room,
 )
 from broker.hub.positions import PositionChecks
 from broker.hub.registry import Registry
@@ -366,15 +367,16 @@ class _Delivery:
     those waits for nobody, and lets go of those before it.
     """
 
-    __slots__ = ("_channels", "_received", "held", "interrupted")
+    __slots__ = ("_channels", "_counters", "_received", "held", "interrupted")
 
     def __init__(self, registry: Registry, counters: Counters, interrupted: Callable[[Collection[str]], None]) -> None:
         self.interrupted = interrupted
         self._channels = registry.channels
+        self._counters = counters
         self._received = counters.received
         self.held: list[Channel] | None = None
 
-    def publication(self, channel: str, pub: Publication, epoch: str, base: Publication | None) -> None:
+    def publication(self, channel: str, pub: Publication, epoch: str, base: Publication | None) -> Room | None:
         local = self._channels.get(channel)
         if local is not None and local.subscriptions:
             self._received["publication"] += 1
@@ -384,6 +386,10 @@ class _Delivery:
             elif local.hold():
                 self.held.append(local)
             local.push_publication(pub, epoch, base)
+            if local.full:
+                self._counters.pauses += 1
+                return local.wait_room
+        return None
 
     def join(self, channel: str, info: ClientInfo) -> None:
         local = self._channels.get(channel)

@@ -8,7 +8,7 @@ Every engine passes `tests/contracts`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Protocol, final, runtime_checkable
 
 import attrs
@@ -31,6 +31,7 @@ __all__ = [
     "PresenceStats",
     "PublishOptions",
     "PublishResult",
+    "Room",
     "Subscriber",
     "UnrecoverablePosition",
     "publish_options",
@@ -125,11 +126,19 @@ class PresenceStats:
     users: int
 
 
+Room = Callable[[], Awaitable[None]]
+"""Waits until there is room again."""
+
+
 class Deliver(Protocol):
     """What an engine calls for what arrives in a channel. Synchronous: it never waits for subscribers."""
 
-    def publication(self, channel: str, pub: Publication, epoch: str, base: Publication | None) -> None:
-        """A publication, in the order of its channel. `base` is its predecessor, where a delta was asked for."""
+    def publication(self, channel: str, pub: Publication, epoch: str, base: Publication | None) -> Room | None:
+        """A publication, in the order of its channel. `base` is its predecessor, where a delta was asked for.
+
+        Where the channel is full now, the answer is what to wait for before the next one: an engine that is not asked
+        by publishers of this process (those wait by themselves) must, or memory grows without a bound.
+        """
 
     def join(self, channel: str, info: ClientInfo) -> None: ...
 

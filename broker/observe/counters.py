@@ -71,6 +71,7 @@ class Counters:
         self.api_commands: defaultdict[tuple[str, str], Durations] = defaultdict(Durations)  # by protocol, method
         self.api_errors: defaultdict[tuple[str, str, str], int] = defaultdict(int)  # by protocol, method, error
         self.hooks: defaultdict[tuple[str, str, str], Calls] = defaultdict(Calls)  # by protocol, type, name
+        self.pauses = 0  # times that an engine was told to wait, because a channel was full
         self.deliveries = 0  # of channels that are gone; living ones count their own
         self.connection_limit = 0
         self.connection_crashes = 0

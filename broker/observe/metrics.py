@@ -105,6 +105,12 @@ class _Collector(Collector):
         yield _count("node_action_count", "Actions.", ("action", *_NS), {(k, ""): v for k, v in c.actions.items()})
         yield _count("node_client_connection_limit", "Connections refused by a limit.", (), {(): c.connection_limit})
         yield _count(
+            "node_engine_pauses_count",
+            "Times that messages of the engine had to wait for a channel that was full.",
+            (),
+            {(): c.pauses},
+        )
+        yield _count(
             "transport_messages_sent",
             "Pushes of channels handed to connections.",
             ("transport", "frame_type", *_NS),

@@ -36,7 +36,7 @@ OURS = {
     "shutdown.drain_window",
     "http_server.http2.enabled",
     *(f"sockjs.{key}" for key in ("enabled", "handler_prefix", "url", "heartbeat_delay", "max_request_body_size")),
-    *(f"{redis}.fence" for redis in ("engine.redis", "broker.redis", "broker.redisnats.redis")),
+    *(f"{redis}.fence_disabled" for redis in ("engine.redis", "broker.redis", "broker.redisnats.redis")),
 }
 OURS_EVERYWHERE = re.compile(r"\.http\.max_connections$|\.cache_empty_proxy_|^channel\.proxy\.cache_empty\.")
 """Keys of our own: single ones, and those that every proxy or namespace has."""

@@ -1,12 +1,12 @@
-"""What every engine promises (broker/hub/ports.py). An engine plugs in by one more factory in `ENGINES`."""
+"""What every engine promises (broker/hub/ports.py). An engine plugs in by one more factory in `ENGINES`;
+of Redis each way of running it is one (tests/support/redis_topologies.py)."""
 
 from __future__ import annotations
 
 import functools
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 
 import attrs
 import pytest
@@ -24,8 +24,9 @@ from broker.hub import (
     UnrecoverablePosition,
 )
 from broker.protocol import ClientInfo, Publication, StreamPosition
-from tests.support.redis import RedisClock, running_redis
+from tests.support.redis import RedisClock
 from tests.support.redis_engine import open_redis
+from tests.support.redis_topologies import TOPOLOGIES, RunningRedis
 
 pytestmark = pytest.mark.virtual_time
 
@@ -51,6 +52,9 @@ class Heard:
     def leave(self, channel: str, info: ClientInfo) -> None:
         self.log.append(("leave", channel, info.client))
 
+    def interrupted(self, channels: Collection[str]) -> None:
+        raise AssertionError("there was no break")
+
     @property
     def pubs(self) -> list[object]:
         return [what for kind, _, what in self.log if kind == "pub"]
@@ -71,29 +75,47 @@ async def memory() -> AsyncIterator[Engine]:
         yield Engine(engine.broker, engine.presence, heard)
 
 
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Callable[[str], RunningRedis]]:
+    """Gives the servers of a topology, empty. They run until the session ends."""
+    with ExitStack() as stack:
+        started: dict[str, RunningRedis] = {}
+
+        def get(name: str) -> RunningRedis:
+            if name not in started:
+                started[name] = stack.enter_context(TOPOLOGIES[name]())
+            started[name].flush()
+            return started[name]
+
+        yield get
+
+
 @asynccontextmanager
-async def redis(**options: Any) -> AsyncIterator[Engine]:
-    async with running_redis() as server, open_redis(server, **options) as engine:
+async def redis(running: RunningRedis) -> AsyncIterator[Engine]:
+    async with open_redis(*running.masters, **running.options) as engine:
         heard = Heard()
         engine.broker.attach(heard)
         yield Engine(engine.broker, engine.presence, heard)
 
 
+OpenEngine = Callable[[], AbstractAsyncContextManager[Engine]]
+
 ENGINES = [
-    pytest.param(memory, id="memory"),
-    pytest.param(redis, id="redis", marks=pytest.mark.virtual_time(make_clock=RedisClock)),
-    pytest.param(
-        functools.partial(redis, presence_user_mapping=True),
-        id="redis with users counted",
-        marks=pytest.mark.virtual_time(make_clock=RedisClock),
+    pytest.param("", id="memory"),
+    *(
+        pytest.param(
+            name,
+            id=name,
+            marks=pytest.mark.virtual_time(make_clock=RedisClock),
+        )
+        for name in TOPOLOGIES
     ),
 ]
-OpenEngine = Callable[[], AbstractAsyncContextManager[Engine]]
 
 
 @pytest.fixture(params=ENGINES)
-def open_engine(request: pytest.FixtureRequest) -> OpenEngine:
-    return request.param
+def open_engine(request: pytest.FixtureRequest, servers: Callable[[str], RunningRedis]) -> OpenEngine:
+    return functools.partial(redis, servers(request.param)) if request.param else memory
 
 
 async def test_offsets_go_up_by_one_and_are_delivered_in_order(open_engine: OpenEngine) -> None:

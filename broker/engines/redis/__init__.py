@@ -3,6 +3,6 @@
 This door opens without hiredis: `broker.engines.opening` imports the rest where it is asked for.
 """
 
-from broker.engines.redis.address import Shard, shards_of
+from broker.engines.redis.address import Login, Shard, shards_of
 
-__all__ = ["Shard", "shards_of"]
+__all__ = ["Login", "Shard", "shards_of"]

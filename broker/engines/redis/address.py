@@ -20,7 +20,6 @@ from broker.values import Secret
 __all__ = ["Kind", "Login", "Server", "Shard", "shards_of"]
 
 _DEFAULT_PORT: Final = 6379
-_TLS: Final = TlsOptions(enabled=True)
 
 
 @final
@@ -49,7 +48,7 @@ class Server:
 @final
 @attrs.frozen
 class Login:
-    """What is said first on a link. `tls` is None for a link in the clear."""
+    """What is said first on a link. `tls` is None for a link in the clear; its `enabled` is not looked at."""
 
     user: str = ""
     password: Secret = Secret()
@@ -97,7 +96,7 @@ def shards_of(options: RedisOptions) -> list[Shard]:
             raise ValueError("sentinel_master_name: is needed where Sentinels are given")
         return list(_seeds(options.sentinel_address, "sentinel_address", attrs.evolve(base, kind=Kind.SENTINEL)))
     addresses = options.address or (Secret(f"127.0.0.1:{_DEFAULT_PORT}"),)
-    return [_address(secret.reveal(), number, base) for number, secret in enumerate(addresses)]
+    return [_address(secret.reveal(), number, base, options) for number, secret in enumerate(addresses)]
 
 
 def _base(options: RedisOptions) -> Shard:
@@ -139,7 +138,7 @@ def _server(text: str, place: str) -> Server:
 _SCHEMES: Final = ("tcp", "redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "unix")
 
 
-def _address(text: str, number: int, base: Shard) -> Shard:
+def _address(text: str, number: int, base: Shard, options: RedisOptions) -> Shard:
     place = f"address[{number}]"
     if "://" not in text:
         return attrs.evolve(base, servers=(_server(text, place),))
@@ -152,12 +151,12 @@ def _address(text: str, number: int, base: Shard) -> Shard:
         raise ValueError(f"{place}: not a URL") from None  # its text might hold the password
     if url.scheme not in _SCHEMES:
         raise ValueError(f"{place}: unknown scheme {url.scheme!r} (one of {', '.join(_SCHEMES)})")
-    shard = _with_query(base, query, place)
+    shard = _with_query(base, query, place, options)
     login = _login(shard.login, url, place)
     sentinel_login = shard.sentinel_login
     if url.scheme.startswith("rediss"):
-        login = attrs.evolve(login, tls=login.tls or _TLS)
-        sentinel_login = attrs.evolve(sentinel_login, tls=sentinel_login.tls or _TLS)
+        login = attrs.evolve(login, tls=options.tls)
+        sentinel_login = attrs.evolve(sentinel_login, tls=options.sentinel_tls)
     if url.scheme == "unix":
         if not url.path:
             raise ValueError(f"{place}: no path of a socket")
@@ -186,7 +185,7 @@ def _login(login: Login, url: SplitResult, place: str) -> Login:
     return attrs.evolve(login, **changed)
 
 
-def _with_query(shard: Shard, query: dict[str, str], place: str) -> Shard:
+def _with_query(shard: Shard, query: dict[str, str], place: str, options: RedisOptions) -> Shard:
     changed: dict[str, Any] = {}
     login: dict[str, Any] = {}
     sentinel: dict[str, Any] = {}
@@ -206,9 +205,9 @@ def _with_query(shard: Shard, query: dict[str, str], place: str) -> Shard:
             case "sentinel_password":
                 sentinel["password"] = Secret(value)
             case "tls_enabled":
-                login["tls"] = shard.login.tls or (_TLS if _truth(value, name, place) else None)
+                login["tls"] = options.tls if _truth(value, name, place) else shard.login.tls
             case "sentinel_tls_enabled":
-                sentinel["tls"] = shard.sentinel_login.tls or (_TLS if _truth(value, name, place) else None)
+                sentinel["tls"] = options.sentinel_tls if _truth(value, name, place) else shard.sentinel_login.tls
             case _:
                 raise ValueError(f"{place}: unknown parameter {name!r}")
     return attrs.evolve(

@@ -23,6 +23,7 @@ from broker.hub import (
     HistoryQuery,
     PublishOptions,
     PublishResult,
+    Room,
     UnrecoverablePosition,
 )
 from broker.protocol import ClientInfo, Publication, StreamPosition
@@ -57,15 +58,16 @@ class RedisBroker:
 
     # ---- what arrives ---------------------------------------------------------------------------------------------
 
-    def take(self, channel: str, data: bytes) -> None:
+    def take(self, channel: str, data: bytes) -> Room | None:
         """A message of pub/sub. Anybody may publish there: what cannot be read is counted and ends nobody."""
         assert self._decoder is not None, "attach comes first"
         try:
-            self._decoder.take(channel, data)
+            return self._decoder.take(channel, data)
         except ValueError as error:
             self.malformed += 1
             if self.malformed & (self.malformed - 1) == 0:  # the 1st, 2nd, 4th, 8th, …
                 _log.warning("a message in Redis cannot be read", error=str(error), so_far=self.malformed)
+            return None
 
     def interrupted(self, channels: Collection[str]) -> None:
         """Pub/sub was away: what was published meanwhile did not arrive."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, final
 
 import structlog
@@ -19,6 +19,12 @@ _log = structlog.get_logger("broker.engines.redis")
 
 _QUIET: Final = 10.0
 """Seconds between two log lines about the same refusal."""
+_REDIRECTIONS: Final = 5
+_HALF_MOVED: Final = 0.05
+"""Seconds between two tries while only some keys of a script have moved to another server."""
+
+Command = Callable[[Link], tuple[Any, ...]]
+"""A command as it has to be for the server that runs it."""
 
 
 class Route(Protocol):
@@ -32,8 +38,8 @@ class Route(Protocol):
         """
         ...
 
-    async def elsewhere(self, answer: str) -> tuple[Link, bool] | None:
-        """Where to ask again after a refusal that may be a redirection, and whether to say `ASKING` first."""
+    async def elsewhere(self, link: Link, answer: str) -> tuple[Link, bool] | None:
+        """Where to ask again after a refusal of `link` that may be a redirection, and whether to say `ASKING` first."""
         ...
 
     @property
@@ -52,7 +58,7 @@ class OneServer:
     def link(self, key: bytes) -> Link:
         return self._line.need()
 
-    async def elsewhere(self, answer: str) -> tuple[Link, bool] | None:
+    async def elsewhere(self, link: Link, answer: str) -> tuple[Link, bool] | None:
         return None
 
     @property
@@ -62,10 +68,14 @@ class OneServer:
 
 @final
 class Commands:
-    """Commands of one shard. Whatever Redis refuses is raised as `EngineUnavailable`, and logged."""
+    """Commands of one shard. Whatever Redis refuses is raised as `EngineUnavailable`, and logged.
 
-    def __init__(self, route: Route) -> None:
+    `patience` in seconds: how long a command is tried again whose keys are being moved.
+    """
+
+    def __init__(self, route: Route, patience: float) -> None:
         self._route = route
+        self._patience = patience
         self._told: dict[str, float] = {}
 
     @property
@@ -82,7 +92,7 @@ class Commands:
         reply = await link.call(*command)
         if type(reply) is not ReplyError:
             return reply
-        return await self._again(link, reply, lambda _: command)
+        return await self._again(key, link, reply, lambda _: command)
 
     async def run(self, script: Script, keys: tuple[bytes, ...], *args: Any) -> Any:
         """One script. Its last argument is the identity of the server that runs it.
@@ -95,31 +105,46 @@ class Commands:
         if type(reply) is not ReplyError:
             return reply
         # the whole source is what any server takes, whether or not it has lost its scripts
-        return await self._again(link, reply, lambda at: (b"EVAL", script.source, len(keys), *keys, *args, at.identity))
+        return await self._again(
+            keys[0], link, reply, lambda at: (b"EVAL", script.source, len(keys), *keys, *args, at.identity)
+        )
 
-    async def _again(self, link: Link, reply: Any, command: Any) -> Any:
+    async def check(self, needs: Sequence[str]) -> None:
+        """Whether the servers know these commands.
+
+        Raises:
+            EngineUnavailable: one does not, or is away.
+        """
+        for name in needs:
+            for line in self.lines:
+                link = line.need()
+                reply = await link.call("COMMAND", "INFO", name)
+                if reply == [None] or reply == [[]]:
+                    raise EngineUnavailable(f"{link.server}: it does not know {name}, a later version is needed")
+
+    async def _again(self, key: bytes, link: Link, reply: ReplyError, command: Command) -> Any:
         """After a refusal: where it could be another server's, or a script that was forgotten, once more."""
-        answer = str(reply)
-        if answer.startswith("NOSCRIPT"):
+        asking = False
+        redirections = 0
+        until = trio.current_time() + self._patience
+        while True:
+            answer = str(reply)
+            if answer.startswith("TRYAGAIN") and trio.current_time() < until:
+                await trio.sleep(_HALF_MOVED)
+                link, asking = self._route.link(key), False
+            elif not answer.startswith("NOSCRIPT"):
+                where = await self._route.elsewhere(link, answer)
+                if where is None or redirections == _REDIRECTIONS:
+                    raise self._refused(link, answer)
+                redirections += 1
+                link, asking = where
+            # both leave in one turn: nothing comes in between
+            asked = link.start("ASKING") if asking else None
             reply = await link.call(*command(link))
+            if asked is not None:
+                await asked.wait()
             if type(reply) is not ReplyError:
                 return reply
-            answer = str(reply)
-        for _ in range(3):
-            where = await self._route.elsewhere(answer)
-            if where is None:
-                break
-            link, asking = where
-            if asking:
-                first = link.start("ASKING")
-                reply = await link.call(*command(link))
-                await first.wait()
-            else:
-                reply = await link.call(*command(link))
-            if type(reply) is not ReplyError:
-                return reply
-            answer = str(reply)
-        raise self._refused(link, answer)
 
     def _refused(self, link: Link, answer: str) -> EngineUnavailable:
         kind = answer.partition(" ")[0]

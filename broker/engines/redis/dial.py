@@ -1,8 +1,4 @@
-"""Dialling: a TCP connection or a Unix socket, TLS, the login, and what kind of server it is.
-
-Sentinels are asked where the master is; a Cluster's seeds are asked which master holds which slot. These questions
-are one command each on a link of our own.
-"""
+"""Dialling: a TCP connection or a Unix socket, TLS, the login, and what kind of server it is."""
 
 from __future__ import annotations
 
@@ -15,12 +11,12 @@ from typing import Final, final
 import attrs
 import trio
 
-from broker.engines.redis.address import Kind, Login, Server, Shard
+from broker.engines.redis.address import Login, Server, Shard
 from broker.engines.redis.link import Link, OnMessage, ReplyError
 from broker.hub import EngineUnavailable
 from broker.tls import client_context
 
-__all__ = ["About", "Refused", "find_master", "open_link", "open_master", "read_slots"]
+__all__ = ["About", "Refused", "host_of", "open_link", "open_master", "read_slots"]
 
 _OLDEST: Final = (6, 2)
 
@@ -152,16 +148,14 @@ def _accepted(link: Link, reply: object, problem: str) -> None:
 
 @asynccontextmanager
 async def open_master(
-    shard: Shard, server: Server | None = None, on_message: OnMessage | None = None
+    shard: Shard, server: Server, on_message: OnMessage | None = None
 ) -> AsyncIterator[tuple[Link, About]]:
-    """A link to the master of `shard`, or to `server` of it, once it has said that it is one.
+    """A link to `server`, a master of `shard`, once it has said that it is one.
 
     Raises:
         Refused: it is a replica, too old, or does not accept the login.
-        EngineUnavailable: nobody answers, or Sentinels know no master.
+        EngineUnavailable: nobody answers.
     """
-    if server is None:
-        server = await find_master(shard) if shard.kind is Kind.SENTINEL else shard.servers[0]
     async with open_link(
         server,
         shard.login,
@@ -190,31 +184,6 @@ async def _about(link: Link) -> About:
     return about
 
 
-async def find_master(shard: Shard) -> Server:
-    """Where the Sentinels say that the master is; the first that knows is believed.
-
-    Raises:
-        EngineUnavailable: none of them answers, or none knows the name.
-    """
-    problems: list[str] = []
-    for sentinel in shard.servers:
-        try:
-            async with open_link(
-                sentinel,
-                shard.sentinel_login,
-                connect_timeout=shard.connect_timeout,
-                io_timeout=shard.connect_timeout,
-            ) as link:
-                reply = await link.call("SENTINEL", "get-master-addr-by-name", shard.master_name)
-        except EngineUnavailable as error:
-            problems.append(str(error))
-            continue
-        if isinstance(reply, list) and len(reply) == 2:
-            return Server(reply[0].decode(), int(reply[1]))
-        problems.append(f"{sentinel}: knows no master {shard.master_name!r}")
-    raise EngineUnavailable("Sentinels: " + "; ".join(problems))
-
-
 async def read_slots(shard: Shard, servers: Sequence[Server]) -> list[tuple[int, int, Server]]:
     """First slot, last slot and master of each range, from the first server that answers.
 
@@ -233,8 +202,13 @@ async def read_slots(shard: Shard, servers: Sequence[Server]) -> list[tuple[int,
             continue
         if isinstance(reply, list) and reply:
             return [
-                (first, last, Server(master[0].decode() or server.host, int(master[1])))
+                (first, last, Server(host_of(master[0] or b"", server.host), int(master[1])))
                 for first, last, master, *_ in reply
             ]
         problems.append(f"{server}: {reply if isinstance(reply, ReplyError) else 'it holds no slots'}")
     raise EngineUnavailable("Cluster: " + "; ".join(problems))
+
+
+def host_of(name: bytes, asked: str) -> str:
+    """A host as a member of a Cluster names it. One that does not know its own means the one that was asked."""
+    return asked if name in (b"", b"?") else name.decode()

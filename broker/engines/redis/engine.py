@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -13,7 +13,7 @@ import trio
 from broker.engines.redis.address import Kind, Server, Shard, shards_of
 from broker.engines.redis.broker import RedisBroker
 from broker.engines.redis.cluster import Cluster
-from broker.engines.redis.commands import Commands, OneServer, Route, load_scripts
+from broker.engines.redis.commands import Commands, OneServer, load_scripts
 from broker.engines.redis.controller import RedisController
 from broker.engines.redis.dial import open_master, read_slots
 from broker.engines.redis.line import Line, OnUp
@@ -22,6 +22,7 @@ from broker.engines.redis.names import Names
 from broker.engines.redis.options import PrefixedRedisOptions
 from broker.engines.redis.presence import RedisPresence
 from broker.engines.redis.pubsub import PubSub
+from broker.engines.redis.sentinel import find_master, follow_master
 from broker.engines.redis.shard import Redis, Shards
 from broker.hub import EngineUnavailable
 
@@ -29,13 +30,16 @@ __all__ = ["RedisBroker", "RedisController", "RedisPresence", "Shards", "open_sh
 
 
 @asynccontextmanager
-async def open_shards(options: PrefixedRedisOptions, *, hears: bool, fence: bool = False) -> AsyncIterator[Shards]:
+async def open_shards(
+    options: PrefixedRedisOptions, *, hears: bool, fence: bool = False, needs: Sequence[str] = ()
+) -> AsyncIterator[Shards]:
     """Links to everything that `options` name, for as long as the block lives.
 
     Args:
         options: the section of one Redis.
         hears: whether pub/sub is wanted; presence alone needs none.
         fence: whether scripts are told which run of the server they are on.
+        needs: commands that not every version has.
 
     Raises:
         EngineUnavailable: one of them cannot be used now; which one, and why.
@@ -46,6 +50,8 @@ async def open_shards(options: PrefixedRedisOptions, *, hears: bool, fence: bool
     async with trio.open_nursery() as nursery:
         try:
             running = Shards([await _start(shard, options.prefix, nursery, on_up, hears=hears) for shard in shards])
+            for redis in running.all:
+                await redis.commands.check(needs)
         except EngineUnavailable as error:
             failure = error  # raised outside of the nursery, which would wrap it
         else:
@@ -60,7 +66,8 @@ async def _looked_at(shard: Shard) -> Shard:
     if shard.kind is Kind.CLUSTER:
         await read_slots(shard, shard.servers)
         return shard
-    async with open_master(shard) as (_, about):
+    master = await find_master(shard) if shard.kind is Kind.SENTINEL else shard.servers[0]
+    async with open_master(shard, master) as (_, about):
         return attrs.evolve(shard, kind=Kind.CLUSTER) if about.cluster else shard
 
 
@@ -72,28 +79,31 @@ async def _prepare(link: Link, *, fence: bool) -> None:
 
 async def _start(shard: Shard, prefix: str, nursery: trio.Nursery, on_up: OnUp, *, hears: bool) -> Redis:
     names = Names(prefix, cluster=shard.kind is Kind.CLUSTER)
-    route: Route
-    pick: Callable[[], Server | None]
+    probe = names.probe + uuid.uuid4().hex.encode()
     if shard.kind is Kind.CLUSTER:
-        route = cluster = Cluster(shard, nursery, on_up)
+        cluster = Cluster(shard, nursery, on_up)
+        commands = Commands(cluster, shard.io_timeout)
+        pubsub = PubSub(shard, commands, probe, cluster.any_master)
+        cluster.changed = pubsub.doubt
         await cluster.refresh()
         nursery.start_soon(cluster.run, name="redis cluster slots")
-        pick = cluster.pick
     else:
-        line = Line(shard, "commands", on_up)
+        where = partial(find_master, shard) if shard.kind is Kind.SENTINEL else partial(_only, shard.servers[0])
+        line = Line(shard, "commands", where, on_up)
         nursery.start_soon(line.run, name="redis commands")
-        route, pick = OneServer(line), _the_master
-    commands = Commands(route)
-    pubsub = PubSub(shard, commands, names.probe + uuid.uuid4().hex.encode(), pick)
+        commands = Commands(OneServer(line), shard.io_timeout)
+        pubsub = PubSub(shard, commands, probe, where)
     if hears:
         nursery.start_soon(pubsub.run, name="redis pub/sub")
     redis = Redis(names, commands, pubsub, hears)
+    if shard.kind is Kind.SENTINEL:
+        nursery.start_soon(follow_master, shard, lambda: redis.lines, name="redis sentinels")
     with trio.move_on_after(shard.connect_timeout + shard.io_timeout):
         for line in redis.lines:
             await line.up.wait()
         return redis
-    raise EngineUnavailable(next(line.why for line in redis.lines if not line.up.is_set()))
+    raise EngineUnavailable(next((line.why for line in redis.lines if not line.up.is_set()), f"{shard}: not reached"))
 
 
-def _the_master() -> None:
-    """Wherever the shard's master is."""
+async def _only(server: Server) -> Server:
+    return server

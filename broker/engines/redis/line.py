@@ -9,12 +9,12 @@ from typing import Final, final
 import structlog
 import trio
 
-from broker.engines.redis.address import Kind, Server, Shard
-from broker.engines.redis.dial import find_master, open_master
+from broker.engines.redis.address import Server, Shard
+from broker.engines.redis.dial import open_master
 from broker.engines.redis.link import Link, OnMessage
 from broker.hub import EngineUnavailable
 
-__all__ = ["Line", "OnUp"]
+__all__ = ["Line", "OnUp", "Where"]
 
 _log = structlog.get_logger("broker.engines.redis")
 
@@ -23,32 +23,33 @@ _LONGEST_WAIT: Final = 1.0
 _SETTLED: Final = 2.0
 """Seconds after which a link counts as one that works: the next time it ends, it is dialled at once."""
 
-_SENTINEL_INTERVAL: Final = 5.0
-
 OnUp = Callable[[Link], Awaitable[None]]
+Where = Callable[[], Awaitable[Server]]
+"""Which server to dial. Raises `EngineUnavailable` where nobody knows."""
 
 
 @final
 class Line:
     """A way to one master. `link` is None while it is away, and `why` tells the reason.
 
-    Every dial asks anew where the master is: `pick`, which may name one, or else the shard. `on_up` prepares each new
-    link before anybody else uses it.
+    Every dial asks anew `where` it is, `name` is what it is called before anybody knows. `on_up` prepares each new link
+    before anybody else uses it.
     """
 
     def __init__(
         self,
         shard: Shard,
         purpose: str,
+        where: Where,
         on_up: OnUp,
         *,
-        pick: Callable[[], Server | None] = lambda: None,
+        name: str = "",
         on_message: OnMessage | None = None,
     ) -> None:
         self.link: Link | None = None
-        self.why = f"{pick() or shard}: not connected yet"
+        self.why = f"{name or shard}: not connected yet"
         self.up = trio.Event()  # set by the first link, stays set
-        self._pick = pick
+        self._where = where
         self._shard = shard
         self._purpose = purpose
         self._on_up = on_up
@@ -73,7 +74,7 @@ class Line:
         while True:
             connected = trio.current_time()
             try:
-                async with open_master(self._shard, self._pick(), self._on_message) as (link, _):
+                async with open_master(self._shard, await self._where(), self._on_message) as (link, _):
                     await self._on_up(link)
                     self.link = link
                     self.up.set()
@@ -86,7 +87,7 @@ class Line:
                             link=self._purpose,
                             away=f"{connected - away_since:.1f}s",
                         )
-                    await self._wait_gone(link)
+                    await link.gone.wait()
                     self.why = link.why
             except EngineUnavailable as error:
                 self.why = str(error)
@@ -101,18 +102,3 @@ class Line:
                 _log.warning("Redis is away, dialling again", link=self._purpose, reason=self.why)
             await trio.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(max(wait * 2, _FIRST_WAIT), _LONGEST_WAIT)
-
-    async def _wait_gone(self, link: Link) -> None:
-        """Until the link ends. Where there are Sentinels, they are asked whether it still leads to the master."""
-        if self._shard.kind is not Kind.SENTINEL:
-            await link.gone.wait()
-        while not link.gone.is_set():
-            with trio.move_on_after(_SENTINEL_INTERVAL):
-                await link.gone.wait()
-                return
-            try:
-                master = await find_master(self._shard)
-            except EngineUnavailable:
-                continue  # Redis works without them
-            if str(master) != link.server:
-                link.close(f"Sentinels name another master, {master}")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, final
 
 import hiredis
@@ -35,7 +35,9 @@ _WATCH_INTERVAL: Final = 0.25
 _TURN: Final = 0.002
 """Seconds after which the reader lets others have a turn."""
 
-OnMessage = Callable[[bytes, bytes], None]
+Wait = Callable[[], Awaitable[None]]
+OnMessage = Callable[[bytes, bytes], Wait | None]
+"""Takes a message of pub/sub, by name. Where it cannot take more at present it returns what to wait for."""
 
 
 @final
@@ -101,6 +103,7 @@ class Link:
         self._out: list[bytes] = []
         self._queued = 0
         self._wake = trio.Event()
+        self._full = False  # who takes messages has no room: replies wait behind them
 
     @property
     def waiting(self) -> int:
@@ -195,7 +198,7 @@ class Link:
         """Replies come in order, so the oldest call tells whether Redis keeps its time."""
         while True:
             await trio.sleep(_WATCH_INTERVAL)
-            if self._calls and self._calls[0].deadline < trio.current_time():
+            if self._calls and self._calls[0].deadline < trio.current_time() and not self._full:
                 self.close(f"no reply within {self._timeout:g} s")
 
     async def _read(self) -> None:
@@ -204,17 +207,18 @@ class Link:
         try:
             while data := await stream.receive_some(_READ_SIZE):
                 feed(bytes(data))
-                more = take(time.perf_counter() + _TURN)
-                while more:
-                    await trio.lowlevel.checkpoint()
-                    more = take(time.perf_counter() + _TURN)
+                # what waits in the server meanwhile is bounded there (client-output-buffer-limit)
+                while (wait := take(time.perf_counter() + _TURN)) is not None:
+                    self._full = wait is not trio.lowlevel.checkpoint
+                    await wait()
+                    self._full = False
             self.close("it closed the link")
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self.close(f"the link broke ({error.__cause__ or error})")
         except hiredis.ProtocolError as error:
             self.close(f"it does not speak Redis ({error})")
 
-    def _take_replies(self, until: float) -> bool:
+    def _take_replies(self, until: float) -> Wait | None:
         """Hand out what has arrived. True if its time is up before everything is handed out."""
         gets, calls = self._reader.gets, self._calls
         clock = time.perf_counter
@@ -228,20 +232,22 @@ class Link:
                 call.task = None
                 trio.lowlevel.reschedule(task)
             if clock() > until:
-                return True
-        return False
+                return trio.lowlevel.checkpoint
+        return None
 
-    def _take_messages(self, until: float) -> bool:
+    def _take_messages(self, until: float) -> Wait | None:
         gets, calls, on_message = self._reader.gets, self._calls, self._on_message
         assert on_message is not None
         clock = time.perf_counter
         while (reply := gets()) is not False:
             if type(reply) is list and reply[0] == b"message":
-                on_message(reply[1], reply[2])
+                full = on_message(reply[1], reply[2])
+                if full is not None:
+                    return full
             elif calls:
                 calls.popleft().answer(reply)
             else:
                 raise hiredis.ProtocolError("a reply that nobody asked for")
             if clock() > until:
-                return True
-        return False
+                return trio.lowlevel.checkpoint
+        return None

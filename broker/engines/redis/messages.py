@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, final
 
-from broker.hub import Deliver
+from broker.hub import Deliver, Room
 from broker.protocol import Publication
 from broker.protocol.stored import unpack_info, unpack_publication
 
@@ -27,36 +27,36 @@ class Decoder:
         self._epoch = ""
         self._epoch_bytes = b""
 
-    def take(self, channel: str, data: bytes) -> None:
-        """One message of a channel.
+    def take(self, channel: str, data: bytes) -> Room | None:
+        """One message of a channel. Returns what to wait for before the next one, if anything.
 
         Raises:
             ValueError: it is none that we know.
         """
         if not data.startswith(b"__"):
-            self._deliver.publication(channel, unpack_publication(data), "", None)
-            return
+            return self._deliver.publication(channel, unpack_publication(data), "", None)
         head = data[:5]
         if head == b"__p1:":
             stop = data.index(b"__", 5)
             offset, _, epoch = data[5:stop].partition(b":")
-            self._publication(channel, data[stop + 2 :], offset, epoch, None)
-        elif head == b"__d1:":
+            return self._publication(channel, data[stop + 2 :], offset, epoch, None)
+        if head == b"__d1:":
             offset, epoch, size, rest = data[5:].split(b":", 3)
             base, rest = _cut(rest, size)
             size, _, rest = rest.partition(b":")
             pub, _ = _cut(rest + b":", size)
-            self._publication(channel, pub, offset, epoch, unpack_publication(base) if base else None)
-        elif head == JOIN:
+            return self._publication(channel, pub, offset, epoch, unpack_publication(base) if base else None)
+        if head == JOIN:
             self._deliver.join(channel, unpack_info(data[5:]))
         elif head == LEAVE:
             self._deliver.leave(channel, unpack_info(data[5:]))
         else:
             raise ValueError("an unknown kind of message")
+        return None
 
     def _publication(
         self, channel: str, data: bytes, offset_text: bytes, epoch: bytes, base: Publication | None
-    ) -> None:
+    ) -> Room | None:
         pub = unpack_publication(data)
         offset = int(offset_text)
         if offset <= 0:
@@ -66,7 +66,7 @@ class Decoder:
             base.offset = offset - 1
         if epoch != self._epoch_bytes:
             self._epoch, self._epoch_bytes = epoch.decode(), epoch
-        self._deliver.publication(channel, pub, self._epoch, base)
+        return self._deliver.publication(channel, pub, self._epoch, base)
 
 
 def _cut(data: bytes, size: bytes) -> tuple[bytes, bytes]:

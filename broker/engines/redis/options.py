@@ -56,9 +56,9 @@ class RedisBrokerOptions(PrefixedRedisOptions):
     """`broker.redis`."""
 
     history_use_lists: bool = False
-    fence: bool = True
-    """Our own: begin a new epoch in channels that are used after a failover or a restart of Redis. Off where a proxy
-    stands in front of Redis that answers `INFO` for several servers."""
+    fence_disabled: bool = False
+    """Our own: do not begin a new epoch in channels that are used after a failover or a restart of Redis. For where a
+    proxy stands in front of Redis that answers `INFO` for several servers."""
 
 
 @attrs.frozen(kw_only=True)
@@ -76,4 +76,4 @@ class RedisEngineOptions(RedisPresenceOptions):
     """`engine.redis`: both in one."""
 
     history_use_lists: bool = False
-    fence: bool = True
+    fence_disabled: bool = False

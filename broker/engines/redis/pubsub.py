@@ -1,9 +1,10 @@
 """Pub/sub of one shard: what is subscribed, put back after every redial, and proof that it delivers.
 
 Subscriptions of one turn of the loop leave in few commands. After a redial everything is subscribed again, and then
-the hub is told which channels were away, so that it checks the positions of whoever holds one. A canary, sent through
-the command link whenever nothing was heard for a second, shows that messages really arrive: a pub/sub link that is up
-and silent is closed, and the node is not ready meanwhile.
+the hub is told which channels were away, so that it checks the positions of whoever holds one. Canaries, sent through
+the command links every second in which nothing was heard, show that messages really arrive: a pub/sub link that is up
+and silent is closed, and the node is not ready until one is heard. In a Cluster each master sends its own, always:
+messages of the others arriving say nothing about it.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import structlog
 import trio
 
 from broker.eager import own_task
-from broker.engines.redis.address import Server, Shard
+from broker.engines.redis.address import Shard
 from broker.engines.redis.commands import Commands
-from broker.engines.redis.line import Line
-from broker.engines.redis.link import Call, Link, ReplyError, pack
+from broker.engines.redis.line import Line, Where
+from broker.engines.redis.link import Call, Link, ReplyError, Wait, pack
 from broker.hub import EngineUnavailable
 
 __all__ = ["PubSub"]
@@ -29,8 +30,11 @@ _BATCH: Final = 512
 """Channels of one command."""
 _PROBE_INTERVAL: Final = 1.0
 _SUSPICIOUS: Final = 2
+"""Canaries of one server that were not heard, with which the node is not ready."""
 _DEAF: Final = 3
-"""Silent intervals, each with a canary, after which the node is not ready, and after which the link is closed."""
+"""Intervals on the same link with such a server, after which it is closed."""
+
+Take = Callable[[str, bytes], Wait | None]
 
 
 def _nobody(*_: object) -> None:
@@ -46,22 +50,23 @@ class PubSub:
         shard: Shard,
         commands: Commands,
         probe: bytes,
-        pick: Callable[[], Server | None],
+        where: Where,
     ) -> None:
         self._channels: dict[bytes, str] = {}
         self._others: dict[bytes, Callable[[bytes], None]] = {}
         self._commands = commands
         self._probe = probe
-        self._take: Callable[[str, bytes], None] = _nobody
+        self._take: Take = _nobody
         self._interrupted: Callable[[Collection[str]], None] = _nobody
         self._batch: list[tuple[bytes, bytes, Call]] = []
         self._wake = trio.Event()
         self._heard = False
-        self._silent = 0
+        self._unheard: dict[bytes, int] = {}  # canaries, by the server that sends them
+        self._patience = _DEAF
         self._was_up = False
-        self.line = Line(shard, "pub/sub", self._restore, pick=pick, on_message=self._on_message)
+        self.line = Line(shard, "pub/sub", where, self._restore, on_message=self._on_message)
 
-    def attach(self, take: Callable[[str, bytes], None], interrupted: Callable[[Collection[str]], None]) -> None:
+    def attach(self, take: Take, interrupted: Callable[[Collection[str]], None]) -> None:
         """Tell, once and before anything is subscribed, whom to call: with each message of a channel, and with the
         channels of which messages may be lost."""
         self._take, self._interrupted = take, interrupted
@@ -70,9 +75,15 @@ class PubSub:
     def deaf(self) -> str:
         """Why messages may not arrive although the link is up; empty while there is no doubt."""
         link = self.line.link
-        if link is None or self._silent < _SUSPICIOUS:
+        if link is None:
             return ""
-        return f"{link.server}: connected, and delivers nothing"
+        silent = [server.decode() for server, canaries in self._unheard.items() if canaries >= _SUSPICIOUS]
+        return f"{link.server}: connected, and delivers nothing of {', '.join(silent)}" if silent else ""
+
+    @property
+    def waits(self) -> bool:
+        """Whether a canary is on its way."""
+        return bool(self._unheard)
 
     # ---- what is heard --------------------------------------------------------------------------------------------
 
@@ -135,13 +146,16 @@ class PubSub:
                     for call in calls:
                         call.answer(error)
 
-    def _on_message(self, name: bytes, data: bytes) -> None:
+    def _on_message(self, name: bytes, data: bytes) -> Wait | None:
         self._heard = True
         channel = self._channels.get(name)
         if channel is not None:
-            self._take(channel, data)
+            return self._take(channel, data)
+        if name == self._probe:
+            self._unheard.pop(data, None)
         elif name in self._others:
             self._others[name](data)
+        return None
 
     # ---- the link comes and goes ----------------------------------------------------------------------------------
 
@@ -155,29 +169,45 @@ class PubSub:
             reply = await call.wait()
             if isinstance(reply, ReplyError):
                 raise EngineUnavailable(f"{link.server}: {reply}")
-        self._silent = 0
-        if self._channels and self._was_up:
+        self._patience = _DEAF
+        if self._was_up:
             _log.info("subscribed again", server=link.server, channels=len(self._channels))
-            self._interrupted(list(self._channels.values()))
+            self.doubt(lambda _: True)
         self._was_up = True
 
+    def doubt(self, concerns: Callable[[bytes], bool]) -> None:
+        """Messages to these names may be lost: whoever holds a position in their channels is checked."""
+        channels = [channel for name, channel in self._channels.items() if concerns(name)]
+        if channels:
+            self._interrupted(channels)
+
     async def _listen(self) -> None:
-        """Send a canary whenever nothing was heard, and give a deaf link up."""
+        """Send canaries, and give a deaf link up."""
         while True:
             await trio.sleep(_PROBE_INTERVAL)
+            self._send_canaries()
             link = self.line.link
-            if link is None or self._heard:
-                self._heard, self._silent = False, 0
+            if link is None or not self.deaf:
+                self._patience = _DEAF
                 continue
-            try:
-                with trio.move_on_after(_PROBE_INTERVAL):  # on time or not: what matters is whether it is heard
-                    await self._commands.call(self._probe, b"PUBLISH", self._probe, b"probe")
-            except EngineUnavailable:
-                continue  # no canary, no verdict
-            self._silent += 1
-            if self._silent >= _DEAF:
-                self._silent = 0
+            self._patience -= 1
+            if self._patience <= 0:
                 link.close("pub/sub delivers nothing")
+
+    def _send_canaries(self) -> None:
+        heard, self._heard = self._heard, False
+        lines = self._commands.lines
+        if heard and len(lines) == 1:
+            self._unheard.clear()
+            return
+        unheard, self._unheard = self._unheard, {}
+        for link in [line.link for line in lines if line.link is not None]:  # no canary, no verdict
+            server = link.server.encode()
+            try:
+                link.start(b"PUBLISH", self._probe, server)
+            except EngineUnavailable:
+                continue
+            self._unheard[server] = unheard.get(server, 0) + 1
 
     async def run(self) -> None:
         """Serve until cancelled."""

@@ -46,15 +46,20 @@ def test_a_url_wins_over_the_options_beside_it() -> None:
         db=1,
         client_name="me",
     )
-    assert shard.login == Login("ann", Secret("p@ss"), 3, "me", TlsOptions(enabled=True))
+    assert shard.login == Login("ann", Secret("p@ss"), 3, "me", TlsOptions())
     assert (shard.connect_timeout, shard.io_timeout) == (2, 0.1)
     assert only("redis://:pw@host", user="bob").login == Login("bob", Secret("pw"))
 
 
 def test_tls_by_scheme_keeps_the_certificates_of_the_options() -> None:
-    tls = TlsOptions(enabled=True, server_name="redis.example")
+    tls = TlsOptions(server_name="redis.example")
     assert only("rediss://host", tls=tls).login.tls is tls
-    assert only("rediss://host").login.tls == TlsOptions(enabled=True)
+    assert only("redis://host?tls_enabled=true", tls=tls).login.tls is tls
+    assert only("rediss+sentinel://host?sentinel_master_name=m", sentinel_tls=tls).sentinel_login.tls is tls
+    assert only("rediss://host").login.tls == TlsOptions()
+    on = TlsOptions(enabled=True)
+    assert only("redis://host", tls=on).login.tls is on
+    assert only("redis://host?tls_enabled=false", tls=on).login.tls is on
     assert only("redis://host", tls=TlsOptions(server_name="unused")).login.tls is None
 
 
@@ -86,7 +91,7 @@ def test_sentinel() -> None:
         "main",
         (Server("a", 1), Server("b", 2)),
     )
-    assert by_url.sentinel_login == Login("w", Secret("p"), tls=TlsOptions(enabled=True))
+    assert by_url.sentinel_login == Login("w", Secret("p"), tls=TlsOptions())
     assert only("redis://a:1?sentinel_master_name=main&sentinel_tls_enabled=1").kind is Kind.SENTINEL
 
 

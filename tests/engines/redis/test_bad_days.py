@@ -14,11 +14,12 @@ import trio.testing
 from broker.engines import open_engine
 from broker.engines.options import BrokerOptions, EngineOptions, PresenceManagerOptions
 from broker.engines.redis.line import Line
+from broker.engines.redis.options import RedisEngineOptions
 from broker.hub import EngineUnavailable, HistoryOptions, HistoryQuery, PublishOptions
 from broker.protocol import ClientInfo, Publication, StreamPosition
-from broker.values import Duration, Secret
+from broker.values import Secret
 from tests.support.redis import RedisServer, running_redis
-from tests.support.redis_engine import OpenedRedis, open_redis, redis_options
+from tests.support.redis_engine import OpenedRedis, open_redis
 
 KEEP = PublishOptions(HistoryOptions(size=10, ttl=60, meta_ttl=600))
 PATIENCE = 10.0
@@ -96,7 +97,7 @@ async def test_a_killed_redis_comes_back_empty_and_everything_is_heard_again() -
 
 
 async def test_a_redis_that_stands_still_fails_calls_in_time_and_goes_on() -> None:
-    async with running_redis() as server, engine(server, io_timeout=Duration(0.5)) as (opened, _):
+    async with running_redis() as server, engine(server, io_timeout="500ms") as (opened, _):
         server.signal(signal.SIGSTOP)
         with trio.fail_after(2), pytest.raises(EngineUnavailable, match=r"no reply within 0\.5 s"):
             await opened.broker.inner.publish("news", Publication(b"1"), KEEP)
@@ -159,7 +160,7 @@ async def test_scripts_that_are_forgotten_are_sent_again() -> None:
 
 
 async def test_a_slow_script_of_somebody_else() -> None:
-    async with running_redis() as server, engine(server, io_timeout=Duration(0.5)) as (opened, _):
+    async with running_redis() as server, engine(server, io_timeout="500ms") as (opened, _):
         server.ask("CONFIG", "SET", "busy-reply-threshold", "100")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.to_thread.run_sync, server.ask, "EVAL", "while true do end", 0)
@@ -222,7 +223,7 @@ async def test_why_it_cannot_start() -> None:
 
 
 async def start_with_address(address: tuple[Secret, ...], **more: object) -> str:
-    options = EngineOptions(type="redis", redis=attrs.evolve(redis_options(), address=address, **more))
+    options = EngineOptions(type="redis", redis=RedisEngineOptions(address=address, **more))  # type: ignore[arg-type]
     with pytest.raises(EngineUnavailable) as raised:
         async with open_engine(options, BrokerOptions(), PresenceManagerOptions(), None):  # type: ignore[arg-type]
             pass
@@ -256,7 +257,7 @@ async def test_another_run_of_redis_begins_a_new_epoch_and_keeps_what_there_is()
 
 
 async def test_without_the_fence_the_epoch_stays() -> None:
-    async with running_redis("--save", "3600 1") as server, engine(server, fence=False) as (opened, heard):
+    async with running_redis("--save", "3600 1") as server, engine(server, fence_disabled=True) as (opened, heard):
         await opened.broker.subscribe("news")
         before = await opened.broker.publish("news", Publication(b"1"), KEEP)
         server.ask("SAVE")
