@@ -49,6 +49,8 @@ class Void:
 
     secure = False
     socket = None
+    alpn = None
+    peer = ""
 
     def try_send(self, data: bytes | memoryview) -> int:
         return len(data)

@@ -43,6 +43,7 @@ from broker.transports import (
     Site,
     SockJs,
     StreamEndpoints,
+    TrustedProxies,
     UniWebSocketEndpoint,
     WebSocketEndpoint,
     bind_tcp,
@@ -197,6 +198,8 @@ def _sites(config: Config, context: Context, api: Api, engine: Engine, *, split:
         trio.current_time,
     )
     user_header = config.client.user_id_http_header
+    if config.http_server.trusted_proxies:
+        external.proxies = internal.proxies = TrustedProxies(config.http_server.trusted_proxies, user_header)
     websocket = WebSocketEndpoint(context, config.websocket, origins, admission, node.counters, user_header)
     if not config.websocket.disabled:
         external.upgrades[_path(config.websocket.handler_prefix)] = websocket

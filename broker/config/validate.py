@@ -23,6 +23,7 @@ from broker.engines.redis import Login, shards_of
 from broker.engines.redis.options import RedisOptions
 from broker.glob import compile_glob
 from broker.tls import TlsOptions
+from broker.transports import parse_network
 from broker.values import Duration
 
 __all__ = ["check", "with_pem_texts"]
@@ -135,6 +136,11 @@ def _http(config: Config) -> Iterator[Problem]:
         yield "http_server.port", f"not a port: {server.port}"
     if server.internal_port and (not _PORT.fullmatch(server.internal_port) or int(server.internal_port) > 65535):
         yield "http_server.internal_port", f"not a port: {quoted(server.internal_port)}"
+    for index, network in enumerate(server.trusted_proxies):
+        try:
+            parse_network(network)
+        except ValueError as error:
+            yield f"http_server.trusted_proxies[{index}]", str(error)
     for path in _PREFIXES:
         for shown, prefix in values_at(config, path):
             if prefix and not prefix.startswith("/"):

@@ -65,6 +65,8 @@ class ClientEvent:
         headers: of the client's HTTP request, those that a hook named in `http_headers`; names in lower case.
         emulated_headers: those that the client wrote into its connect command, as named in `emulated_headers`. The
             client's own words: nothing about them can be trusted.
+        address: the client's IP address, as `http_server.trusted_proxies` has it; empty if nobody knows. For Python
+            hooks: Centrifugo's proxies have no such field.
     """
 
     client: str
@@ -74,6 +76,7 @@ class ClientEvent:
     meta: bytes = b""
     headers: Mapping[str, str] = _NONE
     emulated_headers: Mapping[str, str] = _NONE
+    address: str = ""
 
 
 @attrs.frozen(kw_only=True)

@@ -88,8 +88,17 @@ class RequestReader:
         if self._head.chunked:
             self._chunks = ChunkedBody(limit)
 
-    def next_request(self) -> Request | None:
-        """The request that has begun, when it is whole.
+    @property
+    def head(self) -> Head | None:
+        """The head of the request that has begun; to put another in its place changes what `next_request` gives."""
+        return self._head
+
+    @head.setter
+    def head(self, head: Head) -> None:
+        self._head = head
+
+    def next_request(self, address: str = "") -> Request | None:
+        """The request that has begun, when it is whole; `address` becomes a part of it.
 
         Raises:
             HttpError: 400 for a malformed body, 413 for chunks above the limit.
@@ -112,7 +121,7 @@ class RequestReader:
         else:
             body = b""
         self._head = None
-        return Request(head, body)
+        return Request(head, body, address)
 
     def take_rest(self) -> bytes:
         """What came behind the head, for another protocol. Nothing is left."""

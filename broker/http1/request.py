@@ -72,10 +72,11 @@ class Head:
 @final
 @attrs.frozen
 class Request:
-    """A whole request."""
+    """A whole request. `address` is where it comes from, as far as that is known."""
 
     head: Head
     body: bytes
+    address: str = ""
 
 
 def check_octets(part: bytes | bytearray) -> None:

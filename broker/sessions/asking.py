@@ -36,6 +36,7 @@ R = TypeVar("R")
 
 class _Who(TypedDict):
     client: str
+    address: str
     transport: str
     protocol: str
     user: str
@@ -47,6 +48,7 @@ class _Who(TypedDict):
 def _who(client: Client) -> _Who:
     return {
         "client": client.client_id,
+        "address": client.peer.address,
         "transport": client.peer.transport,
         "protocol": "protobuf" if client.wire.codec.binary else "json",
         "user": client.user,

@@ -7,11 +7,13 @@ of their own and take a `Client`.
 from __future__ import annotations
 
 import enum
+import logging
 import math
 import os
 from collections.abc import Coroutine, Mapping
 from typing import Any, ClassVar, Final, final
 
+import structlog
 import trio
 
 from broker.hub import Channel, ControlCommand, DeltaMode, GroupKey, Outbox, Subscription
@@ -20,6 +22,9 @@ from broker.protocol.wire import Wire
 from broker.sessions.context import NO_HEADERS, Context, Peer
 
 __all__ = ["Client", "ClientSubscription", "Status", "Waiting"]
+
+_log = structlog.get_logger("broker.sessions")
+_debugging: Final = logging.getLogger("broker.sessions").isEnabledFor
 
 Waiting = Coroutine[Any, Any, None]
 """What is left to do of a command that may have to wait. It answers by itself, or raises `ClientError`."""
@@ -192,6 +197,11 @@ class Client:
         self.expires = trio.current_time() + left + delay
         return left
 
+    def note(self, what: str, **more: object) -> None:
+        """Log a turn of its life, where the log wants it."""
+        if _debugging(logging.DEBUG):
+            _log.debug(what, transport=self.peer.transport, client=self.client_id, addr=self.peer.address, **more)
+
     # ---- what is sent ---------------------------------------------------------------------------------------------
 
     def reply(self, unit: bytes) -> None:
@@ -244,6 +254,7 @@ class Client:
         if self.status is Status.CLOSED:
             return
         self.context.node.counters.server_disconnects[why.code] += 1
+        self.note("client connection completed", code=why.code, reason=why.reason)
         self.leave_hub()
         self.peer.close(why)
 

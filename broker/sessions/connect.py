@@ -84,6 +84,7 @@ async def connect(client: Client, id: int, request: ConnectRequest) -> None:
     if client.status is not Status.NEW:
         return  # the reply alone was more than may wait for a client
     _begin_life(client, interval)
+    client.note("client connection established", user=who.user)
     node.counters.accepted[client.peer.transport, bool(request.name), bool(request.version)] += 1
     for each in prepared:
         await subscriptions.announce(client, each.channel, each.sub)

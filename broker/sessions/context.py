@@ -78,6 +78,11 @@ class Peer(Protocol):
         ...
 
     @property
+    def address(self) -> str:
+        """Where the client is, as an IP address; empty if nobody knows."""
+        ...
+
+    @property
     def reading(self) -> bool:
         """False while a command waits in its own task: what the client sends meanwhile is not seen yet."""
         ...

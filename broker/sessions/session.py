@@ -293,6 +293,7 @@ class Session(Client):
     def peer_gone(self) -> None:
         """The transport ended by itself."""
         if self.status is not Status.CLOSED:
+            self.note("client connection completed")
             self.leave_hub()
 
     async def cleanup(self) -> None:

@@ -6,6 +6,7 @@ from broker.transports.door import Doors, Drain, Listening, bind_tcp, bind_unix,
 from broker.transports.endpoint import WebSocketEndpoint
 from broker.transports.options import EmulationOptions, HttpServerOptions, SockJsOptions, WebSocketOptions
 from broker.transports.origin import Origins
+from broker.transports.proxies import TrustedProxies, parse_network
 from broker.transports.site import Route, Site
 from broker.transports.sockjs import SockJs
 from broker.transports.streams import StreamEndpoints
@@ -25,6 +26,7 @@ __all__ = [
     "SockJs",
     "SockJsOptions",
     "StreamEndpoints",
+    "TrustedProxies",
     "UniWebSocketEndpoint",
     "WebSocketEndpoint",
     "WebSocketOptions",
@@ -32,4 +34,5 @@ __all__ = [
     "bind_unix",
     "host",
     "open_doors",
+    "parse_network",
 ]

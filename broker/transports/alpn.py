@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any, final
 
@@ -29,8 +28,7 @@ class AlpnMachine:
 
     def feed(self, data: bytes) -> None:
         connection, machine = self._connection, self._http
-        sock = connection.link.socket
-        if isinstance(sock, ssl.SSLSocket) and sock.selected_alpn_protocol() == "h2":
+        if connection.link.alpn == "h2":
             machine.ended()
             machine = self._http2(connection)
         connection.machine = machine

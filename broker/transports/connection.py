@@ -82,7 +82,7 @@ class Machine(Protocol):
 class Connection:
     """A `Readable` for the reader, an `OutboxOwner` for the outbox. `busy` while a coroutine of `run_in_order` waits
     in its own task: reading is paused then. `carries` while other connections live on this one. `ending` from the first
-    decision to end on: nothing begins any more.
+    decision to end on: nothing begins any more. `address` is the client's: the peer's, or what a trusted proxy says.
 
     `_working` counts what is in the nursery, `_starting` holds what it will be opened with.
     """
@@ -95,6 +95,7 @@ class Connection:
         "_nursery",
         "_starting",
         "_working",
+        "address",
         "busy",
         "carries",
         "ending",
@@ -107,6 +108,7 @@ class Connection:
 
     def __init__(self, link: Link, home: Home, *, outbox_limit: int, write_timeout: float) -> None:
         self.link = link
+        self.address = link.peer
         self._home = home
         self.outbox = Outbox(link, self, limit=outbox_limit, write_timeout=write_timeout)
         self.busy = False

@@ -27,6 +27,7 @@ from broker.transports.alpn import AlpnMachine
 from broker.transports.connection import Connection, Machine
 from broker.transports.http import HttpMachine
 from broker.transports.links import Link, SocketLink, StreamLink, TlsLink
+from broker.transports.proxies import peer_of
 from broker.transports.reader import Reader
 from broker.transports.site import Site
 
@@ -184,9 +185,9 @@ class Doors:
         connection.start()
         return connection
 
-    def take_in_stream(self, stream: trio.abc.Stream, site: Site) -> None:
+    def take_in_stream(self, stream: trio.abc.Stream, site: Site, *, peer: str = "", http2: bool = False) -> None:
         """The same for a stream of any kind, read by a task of its own."""
-        self.take_in(StreamLink(stream), site)
+        self.take_in(StreamLink(stream, peer), site, http2=http2)
 
     def gone(self, connection: Connection) -> None:
         """Nothing of it is left."""
@@ -267,7 +268,7 @@ class _Acceptor:
     def readable(self) -> None:
         for _ in range(_ACCEPTS):
             try:
-                sock, _address = self._sock.accept()
+                sock, address = self._sock.accept()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -278,14 +279,14 @@ class _Acceptor:
             sock.setblocking(False)
             tls = self._listening.tls
             if tls is None:
-                link: Link = SocketLink(sock, self._reader)
+                link: Link = SocketLink(sock, self._reader, peer_of(address))
             else:
                 try:
                     sock.getpeername()
                 except OSError:
                     sock.close()  # it came and went: Python would not wrap this in TLS, or only half
                     continue
-                link = TlsLink(sock, tls, self._reader)
+                link = TlsLink(sock, tls, self._reader, peer_of(address))
             self._doors.take_in(link, self._listening.site, http2=tls is not None and self._listening.http2)
 
     def _wait_for_descriptors(self, error: OSError) -> None:
@@ -324,7 +325,7 @@ class _TaskAcceptor:
         with self._scope:
             while True:
                 try:
-                    sock, _address = await self._sock.accept()
+                    sock, address = await self._sock.accept()
                 except OSError as error:
                     if error.errno in _OUT_OF_DESCRIPTORS:
                         await trio.sleep(_RETRY)
@@ -332,7 +333,8 @@ class _TaskAcceptor:
                 stream: trio.abc.Stream = trio.SocketStream(sock)
                 if tls is not None:
                     stream = trio.SSLStream(stream, tls, server_side=True, https_compatible=True)
-                self._doors.take_in_stream(stream, self._listening.site)
+                http2 = tls is not None and self._listening.http2
+                self._doors.take_in_stream(stream, self._listening.site, peer=peer_of(address), http2=http2)
 
     def stop(self) -> None:
         """Accept nobody any more; the port is free."""

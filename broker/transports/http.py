@@ -7,9 +7,11 @@ Timeouts, as Centrifugo has them: a head within 10 s (the first one from the sta
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, final
 
+import structlog
 import trio
 
 from broker.http1 import CONTINUE, TEXT_TYPE, Head, HttpError, Request, RequestReader, response
@@ -20,6 +22,9 @@ from broker.transports.connection import Connection
 from broker.transports.site import Answer, Route, Site, Takeover
 
 __all__ = ["HttpMachine"]
+
+_log = structlog.get_logger("broker.transports")
+_debugging: Final = logging.getLogger("broker.transports").isEnabledFor
 
 _HEAD: Final = 10.0
 _BODY: Final = 30.0
@@ -91,6 +96,9 @@ class HttpMachine:
                             self._head_began = True
                             self._wait_until(trio.current_time() + _HEAD)
                         return
+                    if self._site.proxies is not None:
+                        head, connection.address = self._site.proxies.see(connection.link.peer, head)
+                        reader.head = head
                     route = self._begin(head)
                     if route is None:
                         return
@@ -100,7 +108,7 @@ class HttpMachine:
                         connection.outbox.offer(CONTINUE)
                     self._head_began = False
                     waits_for_body = True
-                request = reader.next_request()
+                request = reader.next_request(connection.address)
                 if request is None:
                     if waits_for_body:
                         self._wait_until(trio.current_time() + _BODY)
@@ -111,6 +119,7 @@ class HttpMachine:
                 elif isinstance(route, Takeover):
                     answer = route.accept(connection, request)
                     if answer is None:
+                        self._note(request.head, b"200")
                         self._over = True
                         self._timers.disarm(self)
                     else:
@@ -143,6 +152,7 @@ class HttpMachine:
             # A client waits for the 101 (RFC 6455 §4.1); these bytes may be another's, put there by a proxy.
             raise HttpError(400, "data before the handshake was answered")
         self._timers.disarm(self)
+        self._note(head, b"101")
         found.accept(self._connection, head)
         return None
 
@@ -175,6 +185,7 @@ class HttpMachine:
 
     def _sealed(self, head: Head, answer: bytes) -> bytes:
         """The answer as it leaves: without a body for HEAD, and with what becomes of the connection."""
+        self._note(head, answer[9:12])
         if head.method == "HEAD":
             answer = answer[: answer.index(b"\r\n\r\n") + 4]
         if not head.keep_alive or self._leaving:
@@ -193,7 +204,17 @@ class HttpMachine:
             self._connection.end()
         self._deadline = trio.current_time() + _IDLE
 
+    def _note(self, head: Head, status: bytes) -> None:
+        """Log a request, as Centrifugo does, where the log wants it: the path as it was sent, without the query, which
+        may hold a token."""
+        if _debugging(logging.DEBUG):
+            path = head.target.partition("?")[0]
+            address = self._connection.address
+            _log.debug("http request", method=head.method, path=path, status=int(status), addr=address)
+
     def _answer_and_close(self, answer: bytes) -> None:
+        if self._reader.head is not None:
+            self._note(self._reader.head, answer[9:12])
         self._over = True
         self._connection.outbox.offer(answer)
         self._connection.end()

@@ -157,7 +157,7 @@ class Http2Machine:
         if self._connection.ending or self._leaving:
             self._h2.reset_stream(id, ErrorCodes.REFUSED_STREAM)
             return
-        link = self._streams[id] = StreamLink(self, id, head, chunked=chunked)
+        link = self._streams[id] = StreamLink(self, id, head, chunked=chunked, peer=self._connection.link.peer)
         self._timers.disarm(self)
         self._connection.carries = True
         self._begin(link, self._http)

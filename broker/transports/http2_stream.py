@@ -65,12 +65,15 @@ class StreamLink:
         "_readable",
         "_unacknowledged",
         "_window",
+        "peer",
         "try_send",
     )
     secure = True
     socket = None
+    alpn = None
 
-    def __init__(self, machine: Carrier, id: int, head: bytes, *, chunked: bool) -> None:
+    def __init__(self, machine: Carrier, id: int, head: bytes, *, chunked: bool, peer: str) -> None:
+        self.peer = peer
         self._machine = machine
         self._id = id
         self._came = bytearray(head)

@@ -30,6 +30,8 @@ class Link(Protocol):
 
     try_send: TrySend | None
     secure: bool
+    peer: str
+    """Its IP address; empty where there is none."""
 
     def start(self, readable: Readable, spawn: Spawn) -> None:
         """Begin to read: `readable` is called whenever something came. `spawn` is for links that need a task."""
@@ -67,16 +69,23 @@ class Link(Protocol):
         """For addresses; None for streams that have none."""
         ...
 
+    @property
+    def alpn(self) -> str | None:
+        """The protocol that TLS has agreed on, once something has been received; None if on none."""
+        ...
+
 
 @final
 class SocketLink:
     """A plain TCP or Unix socket, non-blocking."""
 
-    __slots__ = ("_reader", "fd", "recv", "socket", "try_send")
+    __slots__ = ("_reader", "fd", "peer", "recv", "socket", "try_send")
     secure = False
+    alpn = None
 
-    def __init__(self, sock: socket.socket, reader: Reader) -> None:
+    def __init__(self, sock: socket.socket, reader: Reader, peer: str) -> None:
         self.socket: socket.socket = sock
+        self.peer = peer
         self.fd = sock.fileno()
         self.recv: Callable[[int], bytes] = sock.recv
         self.try_send: TrySend | None = sock.send
@@ -130,10 +139,11 @@ class TlsLink:
     same bytes first, because the outbox keeps them in order.
     """
 
-    __slots__ = ("_handshaken", "_reader", "fd", "socket", "try_send")
+    __slots__ = ("_handshaken", "_reader", "fd", "peer", "socket", "try_send")
     secure = True
 
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext, reader: Reader) -> None:
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, reader: Reader, peer: str) -> None:
+        self.peer = peer
         self.socket: ssl.SSLSocket = context.wrap_socket(
             sock, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=True
         )
@@ -141,6 +151,10 @@ class TlsLink:
         self.try_send: TrySend | None = self._try_send
         self._reader = reader
         self._handshaken = False
+
+    @property
+    def alpn(self) -> str | None:
+        return self.socket.selected_alpn_protocol()
 
     def start(self, readable: Readable, spawn: Spawn) -> None:
         self._reader.add(self.fd, readable)
@@ -218,11 +232,12 @@ async def _send_all(sock: socket.socket, try_send: TrySend, data: bytes) -> None
 class StreamLink:
     """Any Trio stream: memory streams in tests, and systems without epoll."""
 
-    __slots__ = ("_came", "_paused", "_resumed", "_stop", "stream", "try_send")
+    __slots__ = ("_came", "_paused", "_resumed", "_stop", "peer", "stream", "try_send")
     secure = False
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
+    def __init__(self, stream: trio.abc.Stream, peer: str = "") -> None:
         self.stream = stream
+        self.peer = peer
         self.try_send: TrySend | None = None
         self._came: bytes | None = None
         self._paused = False
@@ -233,6 +248,10 @@ class StreamLink:
     def socket(self) -> socket.socket | None:
         sock = getattr(self.stream, "socket", None)
         return sock if isinstance(sock, socket.socket) else None
+
+    @property
+    def alpn(self) -> str | None:
+        return self.stream.selected_alpn_protocol() if isinstance(self.stream, trio.SSLStream) else None
 
     def start(self, readable: Readable, spawn: Spawn) -> None:
         spawn(partial(self._read, readable))

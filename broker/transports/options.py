@@ -35,6 +35,8 @@ class HttpServerOptions:
     """TLS only on the external listener."""
     internal_tls: TlsOptions = TlsOptions()
     http2: Http2Options = Http2Options()
+    trusted_proxies: tuple[str, ...] = ()
+    """Our own option: networks, or `unix`, whose `X-Forwarded-For` counts, and who alone may name users in a header."""
     unix_socket: str = ""
     """Our own option: the path of a Unix socket that also serves everything; empty means none."""
 

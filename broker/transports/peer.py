@@ -41,6 +41,10 @@ class SessionCarrier:
         return self._connection.outbox
 
     @property
+    def address(self) -> str:
+        return self._connection.address
+
+    @property
     def reading(self) -> bool:
         return not self._connection.busy
 

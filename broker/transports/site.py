@@ -13,6 +13,7 @@ import attrs
 from broker.http1 import Head, Request
 from broker.transports.connection import Connection, Machine
 from broker.transports.links import Link
+from broker.transports.proxies import TrustedProxies
 
 __all__ = ["Answer", "Begin", "Folder", "Route", "ServeApp", "Site", "Takeover", "Upgrade"]
 
@@ -79,12 +80,13 @@ class Folder(Protocol):
 @attrs.define
 class Site:
     """`routes` and `upgrades` by path, `folders` by the path they begin with; `app` gets every other path, if there is
-    one. `closing` is set when the server drains."""
+    one. `proxies` may speak for others, if any may. `closing` is set when the server drains."""
 
     routes: dict[str, Answer] = attrs.field(factory=dict)
     upgrades: dict[str, Upgrade] = attrs.field(factory=dict)
     folders: dict[str, Folder] = attrs.field(factory=dict)
     app: ServeApp | None = None
+    proxies: TrustedProxies | None = None
     closing: bool = False
 
     def find(self, head: Head) -> Answer | Upgrade | None:

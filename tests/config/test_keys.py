@@ -35,6 +35,7 @@ OURS = {
     "http_server.unix_socket",
     "shutdown.drain_window",
     "http_server.http2.enabled",
+    "http_server.trusted_proxies",
     *(f"sockjs.{key}" for key in ("enabled", "handler_prefix", "url", "heartbeat_delay", "max_request_body_size")),
     *(f"{redis}.fence_disabled" for redis in ("engine.redis", "broker.redis", "broker.redisnats.redis")),
 }

@@ -78,6 +78,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"http_server": {"port": -1}}, "http_server.port: not a port: -1"),
     ({"http_server": {"internal_port": "api"}}, 'http_server.internal_port: not a port: "api"'),
     ({"http_server": {"internal_port": 70000}}, "http_server.internal_port: not a port"),
+    (
+        {"http_server": {"trusted_proxies": ["10.0.0.0/8", "10.0.0.1/8"]}},
+        "http_server.trusted_proxies[1]: 10.0.0.1/8 is an address within a network: say 10.0.0.0/8",
+    ),
     ({"websocket": {"handler_prefix": "ws"}}, "websocket.handler_prefix: must start with /"),
     (
         {"websocket": {"compression": True, "compression_level": 10}},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from urllib.parse import quote
@@ -10,7 +11,7 @@ from urllib.parse import quote
 import pytest
 import trio
 
-from tests.e2e.conftest import GetBroker, GetSdk
+from tests.e2e.conftest import GetBroker, GetSdk, StartBroker
 from tests.e2e.daemon import PEER, Daemon
 from tests.e2e.http import request
 from tests.e2e.nginx import Nginx
@@ -141,6 +142,34 @@ async def test_connections_to_the_broker_are_used_again(
     for _ in range(5):
         assert (await request(nginx.port, "GET", "/connection/sockjs/info")).status == 200
     assert relay.carried == 1
+
+
+@pytest.mark.parametrize("way", ["websocket", "http_stream", "http_stream over HTTP/1.0", "xhr_streaming"])
+async def test_addresses_of_clients(way: str, broker_process: StartBroker, nginx_before: StartNginx) -> None:
+    """What a client says of its address is not believed, what nginx says is, and only nginx."""
+    proxies = {"trusted_proxies": ["127.0.0.1"]}
+    daemon = await broker_process({**CONFIG, "log": {"level": "debug"}, "http_server": proxies})
+    way, _, old = way.partition(" over ")
+    nginx = await nginx_before(daemon.port, *([HTTP_1_1] if old else []))
+    path = "/connection/sockjs/000/abcdefgh/xhr_streaming" if way == "xhr_streaming" else f"/connection/{way}"
+    for port, client in ((nginx.port, "127.0.0.5"), (daemon.port, "127.0.0.6")):
+        upgrade = way == "websocket"
+        body = b'{"id":1,"connect":{}}' if way == "http_stream" else b""
+        lines = [
+            f"{'GET' if upgrade else 'POST'} {path} HTTP/1.1",
+            "Host: broker",
+            "X-Forwarded-For: 203.0.113.5",
+            f"Content-Length: {len(body)}",
+        ]
+        if upgrade:
+            lines += ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"]
+            lines += ["Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="]
+        async with await trio.open_tcp_stream("127.0.0.1", port, local_address=client) as stream:
+            await stream.send_all("\r\n".join([*lines, "", ""]).encode() + body)
+            await daemon.wait_log(rf"(?=.*http request)(?=.*{path}).*{re.escape(client)}")
+            if way == "http_stream":
+                await daemon.wait_log(rf"(?=.*connection established).*{re.escape(client)}")
+    assert not [line for line in daemon.log if "203.0.113.5" in line]
 
 
 async def test_a_stream_ends_with_its_client_behind_the_proxy(

@@ -128,13 +128,13 @@ class Http2Client:
         return [], []
 
 
-async def http2(house: House, *, window: int = 65_535) -> Http2Client:
+async def http2(house: House, *, window: int = 65_535, peer: str = "") -> Http2Client:
     """A client of `house`, as after a handshake that agreed on HTTP/2."""
     ours, theirs = trio.testing.memory_stream_pair()
     doors, node = house.server.doors, house.server.node
     site = house.server.sites[0]
     doors.begin(
-        StreamLink(theirs),
+        StreamLink(theirs, peer),
         lambda carrier: Http2Machine(
             carrier, doors.begin, lambda new: HttpMachine(new, site, node.timers, node.counters), node.timers
         ),

@@ -55,10 +55,11 @@ class House:
         presence: Any = self.server.node._presence
         return getattr(presence, "inner", presence)._channels  # type: ignore[no-any-return]
 
-    async def open_stream(self, *, lockstep: bool = False) -> trio.testing.MemorySendStream:
-        """A raw connection: the client's end. With `lockstep` each side waits until the other has read."""
+    async def open_stream(self, *, lockstep: bool = False, peer: str = "") -> trio.testing.MemorySendStream:
+        """A raw connection: the client's end. With `lockstep` each side waits until the other has read. `peer` is the
+        address that it seems to come from."""
         ours, theirs = lockstep_stream_pair() if lockstep else memory_stream_pair()
-        self.server.doors.take_in_stream(theirs, self.server.sites[0])
+        self.server.doors.take_in_stream(theirs, self.server.sites[0], peer=peer)
         await trio.testing.wait_all_tasks_blocked()
         return ours  # type: ignore[return-value]
 
@@ -88,9 +89,11 @@ class House:
         client.hello = reply["connect"]
         return client
 
-    async def http(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Answer:
+    async def http(
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, *, peer: str = ""
+    ) -> Answer:
         """One request over a connection of its own, which costs no time."""
-        stream = await self.open_stream()
+        stream = await self.open_stream(peer=peer)
         lines = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         await stream.send_all(
             f"{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{lines}"

@@ -127,6 +127,7 @@ async def open_stream(
     headers: str = "",
     version: str = "1.1",
     lockstep: bool = False,
+    peer: str = "",
 ) -> StreamClient:
     """A response that has begun. Without commands, an anonymous connect; one-way, the one thing given is the connect.
 
@@ -143,7 +144,7 @@ async def open_stream(
         if get
         else request(transport, body, headers=headers, version=version)
     )
-    stream = await house.open_stream(lockstep=lockstep)
+    stream = await house.open_stream(lockstep=lockstep, peer=peer)
     await stream.send_all(sent)
     client = StreamClient(stream, events=transport.endswith("sse"), binary=binary)
     await client.read_head()

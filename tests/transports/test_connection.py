@@ -30,6 +30,8 @@ class Wire:
 
     secure = False
     socket = None
+    alpn = None
+    peer = ""
 
     def __init__(self) -> None:
         self.try_send: TrySend | None = len

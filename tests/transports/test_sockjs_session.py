@@ -26,7 +26,7 @@ class Taker:
 
 
 async def test_a_turn_that_comes_before_the_task_that_was_to_wait_for_it() -> None:
-    link = SessionLink(TimerWheel(), limit=1000, heartbeat=0, forget=lambda: None)
+    link = SessionLink(TimerWheel(), "", limit=1000, heartbeat=0, forget=lambda: None)
     taker = Taker(link)
     link.connection = taker  # type: ignore[assignment]
     delivery = link.deliver(b"frame")

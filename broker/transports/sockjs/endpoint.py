@@ -136,13 +136,14 @@ class SockJs:
     def _id(self, head: Head) -> str:
         return head.path.split("/")[-2]  # as `find` has seen it; the server part is for balancers
 
-    def _session(self, head: Head) -> SessionLink:
+    def _session(self, head: Head, address: str) -> SessionLink:
         """The session that a request receives from; a new one if nobody knows its id."""
         id = self._id(head)
         link = self.sessions.get(id)
         if link is None:
             link = self.sessions[id] = SessionLink(
                 self._context.node.timers,
+                address,
                 limit=self._queue_limit,
                 heartbeat=self._heartbeat,
                 forget=partial(self.sessions.pop, id),
@@ -157,13 +158,13 @@ class SockJs:
 
     async def _poll(self, request: Request) -> bytes:
         head = request.head
-        frame = await Poll().frame(self._session(head))
+        frame = await Poll().frame(self._session(head, request.address))
         headers = [*self._pages.cors(head), *NOT_CACHED]
         return response(200, XHR.wrap(frame), content_type=XHR.content_type, headers=headers)
 
     def _stream(self, framing: Framing, connection: Connection, request: Request) -> None:
         head = request.head
-        StreamMachine(connection, self._session(head), framing, head, self._pages.cors(head))
+        StreamMachine(connection, self._session(head, request.address), framing, head, self._pages.cors(head))
 
     async def _send(self, request: Request) -> bytes:
         headers = [*self._pages.cors(request.head), *NOT_CACHED]

@@ -58,6 +58,7 @@ class SessionLink:
     Its `connection` is given to it before anything is asked of it.
 
     Args:
+        peer: where the first of its requests came from.
         limit: bytes that may wait for a receiver.
         heartbeat: seconds between heartbeats, 0 for none.
         forget: called once, when a session of this id may be a new one.
@@ -75,13 +76,18 @@ class SessionLink:
         "_receiver",
         "_timers",
         "connection",
+        "peer",
         "slot",
         "try_send",
     )
     secure = False
     socket = None
+    alpn = None
 
-    def __init__(self, timers: TimerWheel, *, limit: int, heartbeat: float, forget: Callable[[], object]) -> None:
+    def __init__(
+        self, timers: TimerWheel, peer: str, *, limit: int, heartbeat: float, forget: Callable[[], object]
+    ) -> None:
+        self.peer = peer
         self._timers = timers
         self._limit = limit
         self._heartbeat = heartbeat
