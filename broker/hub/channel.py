@@ -343,7 +343,8 @@ class Channel:
             if not pub.offset:
                 self._unchained = True
                 continue
-            if event.base is not None and (self._unchained or top is None or event.base.offset != top.offset):
+            last = pub.offset - 1 if top is None else top.offset  # whoever joins a channel so far silent has that
+            if event.base is not None and (self._unchained or event.base.offset != last):
                 event.base = None  # not what subscribers got last: a patch to it would not apply
             self.top = StreamPosition(pub.offset, event.epoch)
             self._unchained = False

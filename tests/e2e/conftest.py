@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 import trio
 
+from tests.e2e.cluster import ClusterPool
 from tests.e2e.daemon import Daemon, DaemonPool
 from tests.e2e.relay import Relay
 from tests.e2e.sdk import Programs, Sdk
@@ -99,6 +100,39 @@ async def broker_process(tmp_path: Path) -> AsyncIterator[StartBroker]:
             daemon.process.wait()
 
 
+class GetNodes(Protocol):
+    def __call__(self, config: Mapping[str, Any]) -> Awaitable[list[Daemon]]: ...
+
+
+@pytest.fixture(scope="session")
+def cluster_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterPool]:
+    pool = ClusterPool(tmp_path_factory.mktemp("clusters"))
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+async def nodes(cluster_pool: ClusterPool) -> AsyncIterator[GetNodes]:
+    """Gives three daemons over one Redis that know each other. As with `broker`, others use them before and after."""
+    used: list[Daemon] = []
+
+    async def get(config: Mapping[str, Any]) -> list[Daemon]:
+        daemons = await cluster_pool.get(config)
+        for daemon in daemons:
+            daemon.begin_test()
+        used.extend(daemons)
+        return daemons
+
+    yield get
+    try:
+        for daemon in used:
+            await daemon.settle()
+            daemon.check_log()
+    except BaseException:
+        cluster_pool.discard()
+        raise
+
+
 @pytest.fixture(scope="session")
 def sdk_programs() -> Iterator[Programs]:
     programs = Programs()
@@ -112,7 +146,11 @@ class GetSdk(Protocol):
 
 @pytest.fixture
 async def get_sdk(
-    sdk_programs: Programs, broker: GetBroker, broker_process: StartBroker, nursery: trio.Nursery
+    sdk_programs: Programs,
+    broker: GetBroker,
+    broker_process: StartBroker,
+    nodes: GetNodes,
+    nursery: trio.Nursery,
 ) -> AsyncIterator[GetSdk]:
     """Gives an SDK. At the end of the test its clients disconnect, before any daemon is looked at."""
     used: list[tuple[str, Sdk]] = []

@@ -55,7 +55,7 @@ def free_port() -> int:
 
 @final
 class Daemon:
-    """One running server: its addresses, its API, its log.
+    """One running server: its addresses, its API, its log. `command` starts another one, as `PEER` does.
 
     `outside` is the port for clients; `port`, where the API and `/health` are, is the same unless the test says so.
     """
@@ -68,8 +68,10 @@ class Daemon:
         env: Mapping[str, str] | None = None,
         args: Sequence[str] = (),
         health_port: int | None = None,
+        port: int = 0,
+        command: str = "",
     ) -> None:
-        self.outside = free_port()
+        self.outside = port or free_port()
         self.port = health_port or self.outside
         self.config_file = folder / "config.json"
         self.config = merged(
@@ -80,7 +82,7 @@ class Daemon:
         self._log_start = 0
         self._allowed: list[re.Pattern[str]] = []
         self._leaving = False
-        template = PEER or f"{shlex.quote(sys.executable)} -m broker -c {{config}}"
+        template = command or PEER or f"{shlex.quote(sys.executable)} -m broker -c {{config}}"
         command = shlex.split(template.format(config=shlex.quote(str(self.config_file))))
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("BROKER_", "CENTRIFUGO_"))}
         with self._log_file.open("wb") as log:

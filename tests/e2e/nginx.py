@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
@@ -35,13 +36,16 @@ http {{
 
 @final
 class Nginx:
-    """One process. `without` are lines that are left out of the guide's configuration, as patterns."""
+    """One process, before one port or before several in turn. `without` are lines that are left out of the guide's
+    configuration, as patterns."""
 
-    def __init__(self, folder: Path, target: int, *without: str) -> None:
+    def __init__(self, folder: Path, target: int | Sequence[int], *without: str) -> None:
         guide = re.search(r"^```nginx\n(.*?)^```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
         assert guide is not None
         self.port = free_port()
-        site = guide[1].replace("listen 80;", f"listen 127.0.0.1:{self.port};").replace(":8000;", f":{target};")
+        site = guide[1].replace("listen 80;", f"listen 127.0.0.1:{self.port};")
+        ports = [target] if isinstance(target, int) else target
+        site = site.replace("server 127.0.0.1:8000;", " ".join(f"server 127.0.0.1:{port};" for port in ports))
         for pattern in without:
             site, count = re.subn(f"(?m)^.*{pattern}.*$\n", "", site)
             assert count
@@ -70,6 +74,6 @@ class Nginx:
         return self._log.read().decode()
 
     def stop(self) -> None:
-        self.process.terminate()
+        self.process.kill()  # SIGTERM would wait for the next event: there is no master process that wakes it
         self.process.wait(10)
         self._log.close()

@@ -81,6 +81,7 @@ class Sdk:
         self._events: list[dict[str, Any]] = []
         self._arrived = trio.Event()
         self._ended = False
+        self._saying = trio.Lock()
         self._input = trio.lowlevel.FdStream(os.dup(program.stdin.fileno()))
         self._output = trio.lowlevel.FdStream(os.dup(program.stdout.fileno()))
 
@@ -120,7 +121,8 @@ class Sdk:
 
     async def call(self, op: str, **args: Any) -> dict[str, Any]:
         identity = next(self._ids)
-        await self._input.send_all(json.dumps({"id": identity, "op": op, **args}).encode() + b"\n")
+        async with self._saying:
+            await self._input.send_all(json.dumps({"id": identity, "op": op, **args}).encode() + b"\n")
         with trio.fail_after(PATIENCE):
             while identity not in self._replies:
                 await self._wait_line()
@@ -141,6 +143,15 @@ class Sdk:
                     await self._wait_line()
         except trio.TooSlowError:
             raise AssertionError(f"no event {wanted} among {self._events}") from None
+
+    async def next_event(self, client: str) -> dict[str, Any]:
+        """Take the next event of one client, however long it takes."""
+        while True:
+            for event in self._events:
+                if event["client"] == client:
+                    self._events.remove(event)
+                    return event
+            await self._wait_line()
 
     def seen(self, **wanted: Any) -> list[dict[str, Any]]:
         """The events that have arrived and that nobody took."""
@@ -209,6 +220,9 @@ class Client:
 
     async def event(self, event: str, **wanted: Any) -> dict[str, Any]:
         return await self._sdk.event(event=event, client=self.name, **wanted)
+
+    async def next_event(self) -> dict[str, Any]:
+        return await self._sdk.next_event(self.name)
 
     async def publication(self, channel: str) -> dict[str, Any]:
         return await self.event("publication", channel=channel)

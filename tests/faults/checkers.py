@@ -38,9 +38,11 @@ class Place:
 
 @final
 class Checker:
-    """All logs of one run."""
+    """All logs of one run. With `once`, a publication may have one place only, however often it was tried."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, once: bool = False) -> None:
+        self._once = once
+        self._where: dict[str, Place] = {}
         self._attempts: dict[str, tuple[str, Tags]] = {}
         self._what: dict[tuple[str, str, int], str] = {}
         self._skipped: list[tuple[str, Place, Callable[[Tags], bool]]] = []
@@ -69,6 +71,8 @@ class Checker:
         known = self._what.setdefault((channel, place.epoch, place.offset), id)
         if known != id:
             raise Violation(f"{channel} {place} is {known} to one and {id} to another")
+        if self._once and self._where.setdefault(id, place) != place:
+            raise Violation(f"{channel}: {id} is at {self._where[id]} and at {place}")
 
     def top(self, channel: str, epoch: str) -> int:
         """The highest offset anybody knows of."""

@@ -24,7 +24,7 @@ from typing import Final, final
 
 import trio
 
-__all__ = ["Arrivals", "Link", "Proxy", "Way", "open_proxy"]
+__all__ = ["Arrivals", "Link", "Proxy", "Way", "open_proxy", "start_proxy"]
 
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 """SO_LINGER with no time left: close sends RST."""
@@ -242,9 +242,14 @@ def _open_gate() -> trio.Event:
 @asynccontextmanager
 async def open_proxy(target: int, *, seed: int = 1) -> AsyncIterator[Proxy]:
     """A proxy to `target`, a port of this machine, for as long as the block lives; then its links are cut."""
-    proxy = Proxy(target, random.Random(seed))
     async with trio.open_nursery() as nursery:
-        listeners = await nursery.start(partial(trio.serve_tcp, proxy.serve, 0, host="127.0.0.1"))
-        proxy.port = listeners[0].socket.getsockname()[1]
-        yield proxy
+        yield await start_proxy(nursery, target, seed=seed)
         nursery.cancel_scope.cancel()
+
+
+async def start_proxy(nursery: trio.Nursery, target: int, *, seed: int = 1) -> Proxy:
+    """A proxy to `target` that lives as long as `nursery`."""
+    proxy = Proxy(target, random.Random(seed))
+    listeners = await nursery.start(partial(trio.serve_tcp, proxy.serve, 0, host="127.0.0.1"))
+    proxy.port = listeners[0].socket.getsockname()[1]
+    return proxy

@@ -50,6 +50,18 @@ def test_a_good_log_passes() -> None:
     checker.finish()
 
 
+def test_a_publication_that_was_made_twice_is_noticed_where_it_may_not_be() -> None:
+    for once in (True, False):
+        checker = Checker(once=once)
+        checker.attempted("a", "p1")
+        checker.acknowledged("a", "p1", Place("E", 1))
+        if once:
+            with pytest.raises(Violation, match="is at"):
+                checker.acknowledged("a", "p1", Place("E", 2))
+        else:
+            checker.acknowledged("a", "p1", Place("E", 2))
+
+
 @pytest.mark.parametrize(
     "pushes",
     [

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from contextlib import suppress
 from typing import final
 
+import trio
+
+from broker.eager import own_task
+from broker.engines.redis.link import Call
 from broker.engines.redis.shard import Shards
+from broker.hub import EngineUnavailable
 
 __all__ = ["RedisController"]
 
@@ -18,13 +24,30 @@ class RedisController:
     def __init__(self, shards: Shards) -> None:
         self._shards = shards
         self._turn = itertools.cycle(shards.all)
+        self._beginning: list[Call] = []
+        self._begun: trio.Event | None = None
 
     def attach(self, node: str, received: Callable[[bytes], None]) -> None:
         for redis in self._shards.all:
-            redis.pubsub.listen(redis.names.control, received)
-            redis.pubsub.listen(redis.names.node(node), received)
+            self._beginning.append(redis.pubsub.listen(redis.names.control, received))
+            self._beginning.append(redis.pubsub.listen(redis.names.node(node), received))
 
     async def publish_control(self, data: bytes, node: str = "") -> None:
+        await self._listening()
         redis = next(self._turn)
         name = redis.names.node(node) if node else redis.names.control
         await redis.commands.call(name, b"PUBLISH", name, data)
+
+    async def _listening(self) -> None:
+        """Who says hello before it listens does not hear who answers."""
+        if self._begun is None:
+            self._begun = trio.Event()
+            try:
+                for call in self._beginning:
+                    with suppress(EngineUnavailable):  # the link is dialled again, and then it listens
+                        await call.wait()
+            finally:
+                self._begun.set()
+        elif not self._begun.is_set():
+            await own_task()
+            await self._begun.wait()

@@ -107,11 +107,13 @@ class PubSub:
         if self.line.link is not None:
             await self._change(b"UNSUBSCRIBE", name)
 
-    def listen(self, name: bytes, received: Callable[[bytes], None]) -> None:
-        """Hear `name`, which is no channel, from soon on and for good. Synchronous."""
+    def listen(self, name: bytes, received: Callable[[bytes], None]) -> Call:
+        """Hear `name`, which is no channel, for good: from the answer to the call on. Synchronous."""
         self._others[name] = received
-        self._batch.append((b"SUBSCRIBE", name, Call()))
+        call = Call()
+        self._batch.append((b"SUBSCRIBE", name, call))
         self._wake.set()
+        return call
 
     async def _change(self, verb: bytes, name: bytes) -> None:
         await own_task()

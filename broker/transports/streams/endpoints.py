@@ -74,7 +74,11 @@ class _Form:
         return self._wires[binary, _chunked(head)]
 
     def opening(self, head: Head, cors: Headers, *, binary: bool = False) -> bytes:
-        """The head of the response, and what a browser waits for before it calls an event stream open."""
+        """The head of the response, and what a browser waits for before it calls an event stream open.
+
+        A line feed alone, where Centrifugo sends a carriage return as well: if a proxy joins that with the first event,
+        the `eventsource` package for Node takes the event's end for a part of it, and waits.
+        """
         chunked = _chunked(head)
         ends = [("Connection", "close")] if chunked else []
         kind = (
@@ -83,7 +87,7 @@ class _Form:
         begin = stream_head(200, content_type=kind, headers=[*cors, *ends, *_STREAM_HEADERS], chunked=chunked)
         if not self._events:
             return begin
-        return begin + (b"2\r\n\r\n\r\n" if chunked else b"\r\n")
+        return begin + (b"1\r\n\n\r\n" if chunked else b"\n")
 
 
 def _chunked(head: Head) -> bool:

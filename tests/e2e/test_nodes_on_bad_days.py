@@ -1,0 +1,220 @@
+"""Nodes that die, stand still, are cut off, or are restarted in turn, under load: nobody misses anything unnoticed.
+
+The official SDKs follow recoverable channels, the checkers C1 and C2 judge what they saw (tests/faults/checkers.py).
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, final
+
+import pytest
+import trio
+
+from tests.e2e.balancer import Balancer
+from tests.e2e.cluster import over_redis, wait_known
+from tests.e2e.conftest import GetSdk
+from tests.e2e.crowd import Crowd
+from tests.e2e.daemon import PEER, Daemon
+from tests.e2e.http import request
+from tests.faults.proxy import Proxy, start_proxy
+from tests.support.redis import running_redis
+
+pytestmark = pytest.mark.skipif(bool(PEER), reason="starts nodes over a Redis of its own")
+
+CHANNELS = ("room:1", "room:2")
+ROOM: dict[str, Any] = {
+    "name": "room",
+    "presence": True,
+    "history_size": 5000,
+    "history_ttl": "300s",
+    "force_recovery": True,
+    "allow_subscribe_for_client": True,
+}
+TTL = 6
+CONFIG: dict[str, Any] = {
+    "client": {"presence_update_interval": "2s"},
+    "channel": {"namespaces": [ROOM]},
+    "http_stream": {"enabled": True},
+}
+
+
+@final
+class Node:
+    """A daemon that is started again on the same port, and the proxy through which it goes to Redis."""
+
+    def __init__(self, folder: Path, config: Mapping[str, Any], wire: Proxy) -> None:
+        self._folder = folder
+        self._config = over_redis(config, wire.address, io_timeout="2s", presence_ttl=f"{TTL}s")
+        self._starts = 0
+        self.wire = wire
+        self.daemon = self._started()
+
+    def _started(self, port: int = 0) -> Daemon:
+        self._starts += 1
+        folder = self._folder / str(self._starts)
+        folder.mkdir(parents=True)
+        daemon = Daemon(folder, self._config, port=port)
+        for error in ("the engine failed an API call", "no answer from"):
+            daemon.allow_error(error)
+        return daemon
+
+    async def restart(self) -> None:
+        """After its process has ended."""
+        self.daemon.process.wait()
+        self.daemon = self._started(self.daemon.outside)
+        await self.daemon.ready()
+
+
+StartNodes = Callable[..., Awaitable[list[Node]]]
+
+
+@pytest.fixture
+async def start_nodes(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[StartNodes]:
+    """Starts nodes over one Redis. In the end they stop in good order, with nothing of their clients left in them."""
+    nodes: list[Node] = []
+    async with running_redis() as redis:
+
+        async def start(count: int, config: Mapping[str, Any] = CONFIG) -> list[Node]:
+            for _ in range(count):
+                wire = await start_proxy(nursery, redis.port)
+                nodes.append(Node(tmp_path / f"node{len(nodes)}", config, wire))
+            for node in nodes:
+                await node.daemon.ready()
+            await wait_known([node.daemon for node in nodes])
+            return nodes
+
+        try:
+            yield start
+            for node in nodes:
+                await node.daemon.settle()
+                await node.daemon.stop()
+                node.daemon.check_log()
+        finally:
+            for node in nodes:
+                node.daemon.process.kill()
+                node.daemon.process.wait()
+
+
+@pytest.fixture
+async def fixtures_in_order(start_nodes: StartNodes, get_sdk: GetSdk) -> tuple[StartNodes, GetSdk]:
+    """The clients of the SDKs go before the nodes are looked at."""
+    return start_nodes, get_sdk
+
+
+Both = tuple[StartNodes, GetSdk]
+
+
+async def gathered(crowd: Crowd, nursery: trio.Nursery, get_sdk: GetSdk, each: int) -> None:
+    for language, codec in (("js", "json"), ("python", "protobuf")):
+        await crowd.gather(nursery, await get_sdk(language, codec), each)
+
+
+async def test_one_dies_one_stands_still_and_one_is_cut_off_from_redis(fixtures_in_order: Both) -> None:
+    await bad_day(fixtures_in_order, seed=1, each=8, pause=0.05)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(2, 8))
+async def test_bad_days_of_many(fixtures_in_order: Both, seed: int) -> None:
+    await bad_day(fixtures_in_order, seed=seed, each=40, pause=0.01)
+
+
+async def bad_day(fixtures: Both, *, seed: int, each: int, pause: float) -> None:
+    start_nodes, get_sdk = fixtures
+    nodes = await start_nodes(4)
+    healthy, dies, stands, cut = random.Random(seed).sample(nodes, 4)
+    a = healthy.daemon
+    async with trio.open_nursery() as nursery:
+        balancer = Balancer(nursery, [node.daemon.outside for node in nodes])
+        crowd = Crowd(balancer, CHANNELS, ttl=TTL)
+        await gathered(crowd, nursery, get_sdk, each)
+        nursery.start_soon(crowd.publish, [a, dies.daemon, cut.daemon], pause)
+        nursery.start_soon(crowd.look, [a], 0.2)
+        await crowd.until(lambda: crowd.acknowledged >= 10)
+
+        for node in (dies, stands, cut):
+            crowd.unknown(node.daemon)
+            balancer.ports.remove(node.daemon.outside)  # as what looks at their health does
+        dies.daemon.signal(signal.SIGKILL)
+        stands.daemon.signal(signal.SIGSTOP)
+        cut.wire.stop()
+        with trio.fail_after(20):
+            silent = await uid_of(a, stands.daemon)
+            if silent:  # it is known still: nobody waits for it for ever
+                assert (await a.api("channels")).keys() <= {"error", "result"}
+                sent = b'{"session":"x","node":"%b","data":"{}"}' % silent.encode()
+                assert (await request(a.port, "POST", "/emulation", body=sent)).status in (404, 500)
+            while (await cut.daemon.get("/health?ready=1")).status == 200:  # noqa: ASYNC110 (another process)
+                await trio.sleep(0.05)
+            assert (await cut.daemon.get("/health")).status == 200
+            await wait_known([a], 1)
+        assert "result" in await a.api("channels")
+
+        stands.daemon.signal(signal.SIGCONT)
+        cut.wire.go()
+        await dies.restart()
+        for node in (dies, stands, cut):
+            balancer.ports.append(node.daemon.outside)
+        await wait_known([node.daemon for node in nodes])
+        crowd.load.cancel()
+        await crowd.settled([a])
+        assert [follower.lost for follower in crowd.followers] == [0] * len(crowd.followers)
+        crowd.judge()
+        nursery.cancel_scope.cancel()
+
+
+async def uid_of(asked: Daemon, wanted: Daemon) -> str:
+    """What `asked` knows of `wanted`; empty if nothing."""
+    nodes = (await asked.api("info"))["result"]["nodes"]
+    return next((str(node["uid"]) for node in nodes if node["name"].endswith(f"_{wanted.outside}")), "")
+
+
+# ---- a rolling restart -----------------------------------------------------------------------------------------------
+
+
+async def test_a_rolling_restart_loses_nothing_and_is_paced(fixtures_in_order: Both) -> None:
+    await rolling_restart(fixtures_in_order, each=6, window=1.5, pause=0.03, rounds=1)
+
+
+@pytest.mark.long
+async def test_rolling_restarts_of_many_lose_nothing(fixtures_in_order: Both) -> None:
+    await rolling_restart(fixtures_in_order, each=90, window=6.0, pause=0.005, rounds=2)
+
+
+async def rolling_restart(fixtures: Both, *, each: int, window: float, pause: float, rounds: int) -> None:
+    start_nodes, get_sdk = fixtures
+    nodes = await start_nodes(3, {**CONFIG, "shutdown": {"timeout": "20s", "drain_window": f"{window}s"}})
+    async with trio.open_nursery() as nursery:
+        balancer = Balancer(nursery, [node.daemon.outside for node in nodes])
+        crowd = Crowd(balancer, CHANNELS, ttl=TTL)
+        await gathered(crowd, nursery, get_sdk, each)
+        nursery.start_soon(crowd.publish, [node.daemon for node in nodes], pause)
+        nursery.start_soon(crowd.look, [node.daemon for node in nodes], 0.2)
+        await crowd.until(lambda: crowd.acknowledged >= 10)
+        for node in nodes * rounds:
+            there = crowd.on(node.daemon)
+            assert there
+            crowd.unknown(node.daemon)
+            before = {follower: len(follower.goodbyes) for follower in there}
+            began = trio.current_time()
+            node.daemon.signal(signal.SIGTERM)
+            assert await node.daemon.exited() == 0
+            await crowd.until(lambda there=there, before=before: all(len(f.goodbyes) > before[f] for f in there))
+            told = sorted(follower.goodbyes[before[follower]] for follower in there)
+            assert {code for _, code in told} == {3001}
+            # never sooner than its turn, however slow the machine: so they come back spread over the window
+            turns = len(there) + 2  # a request or two may have been among the connections
+            for number, (at, _) in enumerate(told):
+                assert at - began >= window * number / turns, [at - began for at, _ in told]
+            await node.restart()
+            await wait_known([each.daemon for each in nodes])
+        crowd.load.cancel()
+        await crowd.settled([node.daemon for node in nodes])
+        assert [follower.lost for follower in crowd.followers] == [0] * len(crowd.followers)
+        assert all(follower.subscribed > 1 for follower in crowd.followers)
+        crowd.judge()
+        nursery.cancel_scope.cancel()
