@@ -7,11 +7,9 @@ inside-out (supervisor.py).
 from __future__ import annotations
 
 import json
-import os
 import platform
 import random
 import socket
-import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -29,15 +27,15 @@ from broker.engines import open_engine
 from broker.hooks import Hooks, HooksError, LoadedHooks, load_hooks
 from broker.http1 import Request, response
 from broker.hub import Broker, Controller, Node, Presence, open_node
-from broker.observe import Metrics, Read
+from broker.listeners import addresses, listen_on
+from broker.observe import CONTENT_TYPE, Aggregate, Metrics, Read
+from broker.process import StartError
 from broker.rules import Clock, make_rules
 from broker.sessions import Context, Rules
-from broker.tls import TlsOptions, listener_context
 from broker.transports import (
     Admission,
     Doors,
     Drain,
-    Listening,
     Origins,
     Route,
     Site,
@@ -46,22 +44,16 @@ from broker.transports import (
     TrustedProxies,
     UniWebSocketEndpoint,
     WebSocketEndpoint,
-    bind_tcp,
-    bind_unix,
     host,
     open_doors,
 )
 
-__all__ = ["Server", "StartError", "open_server"]
+__all__ = ["Server", "Siblings", "StartError", "open_server"]
 
 _API_BODY_LIMIT: Final = 64 << 20
 """Bytes of one API request: Centrifugo has no limit, a server that has to live needs one."""
 _GET: Final = frozenset({"GET", "HEAD"})
 _POST: Final = frozenset({"POST"})
-
-
-class StartError(Exception):
-    """Why the server cannot start, in one line."""
 
 
 class Engine(Protocol):
@@ -85,6 +77,28 @@ class Engine(Protocol):
 OpenEngine = Callable[[random.Random], AbstractAsyncContextManager[Engine]]
 
 
+class Siblings(Protocol):
+    """The other processes, for a server that is one of several on the same addresses."""
+
+    @property
+    def number(self) -> int:
+        """Which one this is."""
+        ...
+
+    @property
+    def unix_socket(self) -> socket.socket | None:
+        """What all of them accept from, besides their ports."""
+        ...
+
+    async def metrics(self, own: Metrics) -> bytes:
+        """The metrics of all. Whoever may wait says `await own_task()` first."""
+        ...
+
+    async def unready(self, own: Engine) -> Sequence[str]:
+        """What any of them waits for. Whoever may wait says `await own_task()` first."""
+        ...
+
+
 @final
 @attrs.define
 class Server:
@@ -95,6 +109,8 @@ class Server:
     node: Node
     doors: Doors
     context: Context
+    engine: Engine
+    metrics: Metrics
     sites: Sequence[Site]
     urls: Sequence[str]
     hooks: LoadedHooks | None = None
@@ -115,6 +131,7 @@ async def open_server(
     engine: OpenEngine | None = None,
     listen: bool = True,
     hooks: Hooks | None = None,
+    siblings: Siblings | None = None,
 ) -> AsyncIterator[Server]:
     """A whole server for as long as the block lives.
 
@@ -125,6 +142,7 @@ async def open_server(
         engine: opens an engine in place of the configured one; tests give one that waits.
         hooks: asked instead of those that the configuration names.
         listen: whether to bind the configured addresses; without, peers come in by `server.doors.take_in_stream`.
+        siblings: other processes that listen on the same addresses.
 
     Raises:
         ConfigError: with every bad key.
@@ -134,8 +152,10 @@ async def open_server(
     if not isinstance(config, Config):
         config = configure(config)
     rng = rng or random.SystemRandom()
-    external, internal = _addresses(config)
+    external, internal = addresses(config)
     name = config.node.name or f"{platform.node()}_{external[1]}"
+    if siblings is not None:
+        name = f"{name}_{siblings.number}"
     if engine is None:
         engine = partial(open_engine, config.engine, config.broker, config.presence_manager)
     async with (
@@ -150,8 +170,12 @@ async def open_server(
             raise StartError(str(error)) from error.__cause__
         context = Context(node, rules, PROTOCOL_VERSION, wall_clock, rng.random)
         api = Api(context)
-        sites = _sites(config, context, api, opened, split=external != internal)
-        listening = _listening(config, sites, external, internal) if listen else []
+        metrics = Metrics(node.counters, lambda: _read(node), PROTOCOL_VERSION, _insecure_flags(config))
+        node.measure(Aggregate(metrics).step, config.node.info_metrics_aggregate_interval)
+        sites = _sites(config, context, api, opened, metrics, siblings, split=external != internal)
+        beside = siblings is not None
+        lent = siblings.unix_socket if siblings is not None else None
+        listening = listen_on(config, sites, shared=beside, lent=lent) if listen else []
         async with open_doors(
             node,
             listening,
@@ -165,7 +189,9 @@ async def open_server(
                 handle = ServerHandle(api)
                 if app is not None:
                     app.attach(handle)
-                yield Server(handle, node, doors, context, sites, [each.url for each in listening], loaded)
+                yield Server(
+                    handle, node, doors, context, opened, metrics, sites, [each.url for each in listening], loaded
+                )
             finally:
                 context.rules.backends.close()
 
@@ -178,14 +204,16 @@ def _time_to_end(config: Config) -> float:
 # ---- what answers where -------------------------------------------------------------------------------------------
 
 
-def _addresses(config: Config) -> tuple[tuple[str, int], tuple[str, int]]:
-    http = config.http_server
-    external = (http.address, http.port)
-    internal = (http.internal_address or http.address, int(http.internal_port or http.port))
-    return external, internal
-
-
-def _sites(config: Config, context: Context, api: Api, engine: Engine, *, split: bool) -> tuple[Site, Site]:
+def _sites(
+    config: Config,
+    context: Context,
+    api: Api,
+    engine: Engine,
+    metrics: Metrics,
+    siblings: Siblings | None,
+    *,
+    split: bool,
+) -> tuple[Site, Site]:
     """The external and the internal site: the same one unless they have different addresses."""
     node = context.node
     external = Site()
@@ -224,10 +252,9 @@ def _sites(config: Config, context: Context, api: Api, engine: Engine, *, split:
     if not config.http_api.disabled:
         _add_api(external if config.http_api.external else internal, config, api)
     if config.health.enabled:
-        internal.routes[_path(config.health.handler_prefix)] = Route(_GET, _health(internal, engine))
+        internal.routes[_path(config.health.handler_prefix)] = Route(_GET, _health(internal, engine, siblings))
     if config.prometheus.enabled:
-        metrics = Metrics(node.counters, lambda: _read(node), PROTOCOL_VERSION, _insecure_flags(config))
-        internal.routes[_path(config.prometheus.handler_prefix)] = Route(_GET, _render(metrics))
+        internal.routes[_path(config.prometheus.handler_prefix)] = Route(_GET, _render(metrics, siblings))
     if config.dev.enabled:
         external.app = host(dev_page(_path(config.websocket.handler_prefix)))
     return external, internal
@@ -260,23 +287,26 @@ def _add_api(site: Site, config: Config, api: Api) -> None:
     site.routes[prefix] = Route(_POST, http.handle_legacy, _API_BODY_LIMIT, http.refuse)
 
 
-def _health(site: Site, engine: Engine) -> Callable[[Request], Awaitable[bytes]]:
-    """`/health`: the process is well. `/health?ready=1`: the engine is well, too."""
+def _health(site: Site, engine: Engine, siblings: Siblings | None) -> Callable[[Request], Awaitable[bytes]]:
+    """`/health`: this process is well. `/health?ready=1`: the engine is well, too, and so are all siblings."""
     healthy, leaving = response(200, b"{}"), response(503, b"{}")
 
     async def handle(request: Request) -> bytes:
         if site.closing:
             return leaving
-        if "ready=1" in request.head.query.split("&") and engine.unready:
-            return response(503, json.dumps({"waiting_for": list(engine.unready)}).encode())
+        if "ready=1" in request.head.query.split("&"):
+            waits = engine.unready if siblings is None else await siblings.unready(engine)
+            if waits:
+                return response(503, json.dumps({"waiting_for": list(waits)}).encode())
         return healthy
 
     return handle
 
 
-def _render(metrics: Metrics) -> Callable[[Request], Awaitable[bytes]]:
+def _render(metrics: Metrics, siblings: Siblings | None) -> Callable[[Request], Awaitable[bytes]]:
     async def handle(request: Request) -> bytes:
-        return response(200, metrics.render(), content_type=metrics.content_type)
+        text = metrics.render() if siblings is None else await siblings.metrics(metrics)
+        return response(200, text, content_type=CONTENT_TYPE)
 
     return handle
 
@@ -295,47 +325,3 @@ def _read(node: Node) -> Read:
 
 def _insecure_flags(config: Config) -> int:
     return sum((config.client.insecure, config.http_api.insecure, config.client.insecure_skip_token_signature_verify))
-
-
-# ---- sockets ------------------------------------------------------------------------------------------------------
-
-
-def _listening(
-    config: Config, sites: tuple[Site, Site], external: tuple[str, int], internal: tuple[str, int]
-) -> list[Listening]:
-    http = config.http_server
-    http2 = http.http2.enabled
-    tls = _tls(http.tls, "http_server.tls", http2)
-    listening: list[Listening] = []
-    try:
-        listening.append(Listening(_bind(*external), sites[0], tls, http2))
-        if internal != external:
-            inside = _tls(http.internal_tls, "http_server.internal_tls", http2)
-            if inside is None and not http.tls_external:
-                inside = tls
-            listening.append(Listening(_bind(*internal), sites[1], inside, http2))
-        if http.unix_socket:
-            try:
-                listening.append(Listening(bind_unix(http.unix_socket), sites[0]))
-            except OSError as error:
-                raise StartError(f"http_server.unix_socket: cannot listen on {http.unix_socket}: {error}") from None
-    except BaseException:
-        for each in listening:
-            each.sock.close()
-        raise
-    return listening
-
-
-def _bind(address: str, port: int) -> socket.socket:
-    try:
-        return bind_tcp(address, port)
-    except OSError as error:
-        where = f"{address or '*'}:{port}"
-        raise StartError(f"http_server: cannot listen on {where}: {os.strerror(error.errno or 0)}") from None
-
-
-def _tls(options: TlsOptions, path: str, http2: bool) -> ssl.SSLContext | None:
-    try:
-        return listener_context(options, http2=http2) if options.enabled else None
-    except (ssl.SSLError, OSError) as error:
-        raise StartError(f"{path}: the certificate or its key cannot be used: {error}") from None

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import gc
 import os
-import resource
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import structlog
 import trio
 
-from broker import PROTOCOL_VERSION, __version__
-from broker.app import Server, StartError, open_server
+from broker import PROTOCOL_VERSION, __version__, notify
+from broker.app import Server, open_server
 from broker.config import Config, ConfigError
-from broker.hooks import HooksError, LoadedHooks, load_hooks
 from broker.hub import EngineUnavailable
 from broker.observe import set_up_logs
-from broker.rules import make_rules
+from broker.process import StartError, leaves, pid_file, raise_file_limit, tune_collector
+from broker.reload import CannotReload, prepare
 from broker.supervisor import STOP_SIGNALS, Stopped, deadline_for_leaving, open_signals
 
 __all__ = ["serve"]
@@ -37,7 +35,7 @@ def serve(config: Config, *, reload: Callable[[], Config], warnings: Sequence[st
     set_up_logs(config.log)
     for warning in warnings:
         _log.warning(warning)
-    _raise_file_limit()
+    raise_file_limit()
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # what holds again after the last word: nothing to end any more
     status = 0
@@ -45,40 +43,26 @@ def serve(config: Config, *, reload: Callable[[], Config], warnings: Sequence[st
         trio.run(_serve, config, reload)
     except* (StartError, Stopped, EngineUnavailable) as failed:
         status = 1
-        for error in _leaves(failed):
+        for error in leaves(failed):
             print(f"broker: {error}", file=sys.stderr)
     return status
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
 
 
 async def _serve(config: Config, reload: Callable[[], Config]) -> None:
     server: Server | None = None
 
     async def reload_rules() -> None:
-        """SIGHUP: build everything anew, then change it in one assignment; or change nothing."""
+        """SIGHUP."""
         if server is None:
             return
-        try:
-            fresh = reload()
-            loaded: LoadedHooks | None = None
-            if fresh.hooks:
-                loaded = await trio.to_thread.run_sync(load_hooks, fresh.hooks, server.hooks)
-            rules = make_rules(fresh, server.node.counters, hooks=loaded.app if loaded is not None else None)
-        except (ConfigError, ValueError, HooksError) as error:
-            _log.error("configuration not reloaded, the old one stays", error=str(error), exc_info=error.__cause__)
-            return
-        if loaded is not None:
-            loaded.app.attach(server.api)
-        server.hooks = loaded
-        server.reload(rules)
-        _log.info("configuration reloaded")
+        with notify.reloading():
+            try:
+                put_in_place = await prepare(server, reload())
+            except (ConfigError, CannotReload) as error:
+                _log.error("configuration not reloaded, the old one stays", error=str(error), exc_info=error.__cause__)
+                return
+            put_in_place()
+            _log.info("configuration reloaded")
 
     async with (
         open_signals(reload_rules) as signals,
@@ -89,10 +73,13 @@ async def _serve(config: Config, reload: Callable[[], Config]) -> None:
         server = opened
         if config.dev.enabled and opened.hooks is not None:
             nursery.start_soon(_watch_hooks, opened, reload_rules)
-        with _pid_file(config.pid_file):
-            _tune_collector()
+        with pid_file(config.pid_file):
+            tune_collector()
             _announce(config, opened)
+            notify.ready()
+            nursery.start_soon(notify.keep_watchdog)
             await signals.stopping.wait()
+            notify.stopping()
             _log.info("shutting down")
             nursery.cancel_scope.cancel()
     _log.info("goodbye")
@@ -119,32 +106,3 @@ def _announce(config: Config, server: Server) -> None:
                 f'    curl {url}/api/publish -d \'{{"channel": "hello", "data": {{"text": "hi"}}}}\'\n',
                 flush=True,
             )
-
-
-@contextmanager
-def _pid_file(path: str) -> Iterator[None]:
-    """A file with our process id, there as long as the server runs; none for an empty path."""
-    if path:
-        try:
-            Path(path).write_text(f"{os.getpid()}\n")
-        except OSError as error:
-            raise StartError(f"pid_file: cannot write {path}: {os.strerror(error.errno or 0)}") from None
-    try:
-        yield
-    finally:
-        if path:
-            Path(path).unlink(missing_ok=True)
-
-
-def _tune_collector() -> None:
-    """What lives since the start is never garbage, and connections are freed by reference counts."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 50, 50)
-
-
-def _raise_file_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import attrs
+
 from broker.auth import TokenVerifier
 from broker.channels import Channels
 from broker.config import Config
@@ -12,7 +14,7 @@ from broker.hooks import Hooks, Proxies, http_backends, with_python
 from broker.observe import Counters
 from broker.sessions import Rules
 
-__all__ = ["Clock", "make_rules"]
+__all__ = ["Clock", "make_rules", "with_rules_of"]
 
 Clock = Callable[[], float]
 """Unix seconds."""
@@ -60,4 +62,16 @@ def make_rules(
         connection_tokens=connection_tokens,
         subscription_tokens=subscription_tokens,
         backends=backends,
+    )
+
+
+def with_rules_of(config: Config, fresh: Config) -> Config:
+    """`config` with the sections of `fresh` that `make_rules` reads: what it would be after a reload."""
+    return attrs.evolve(
+        config,
+        client=fresh.client,
+        channel=fresh.channel,
+        rpc=fresh.rpc,
+        proxies=fresh.proxies,
+        hooks=fresh.hooks,
     )

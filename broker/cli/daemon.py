@@ -6,8 +6,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from broker import daemon
+from broker import daemon, workers
 from broker.config import ConfigError, Sources, load, reloader
+from broker.workers import worker_count
 
 __all__ = ["serve"]
 
@@ -20,4 +21,7 @@ def serve(file: Path, flags: Mapping[str, str], *, development: bool) -> int:
     except ConfigError as error:
         print("broker: bad configuration:", *error.problems, sep="\n  ", file=sys.stderr)
         return 1
-    return daemon.serve(loaded.config, reload=reloader(sources, loaded), warnings=loaded.warnings)
+    reload = reloader(sources, loaded)
+    if (count := worker_count(loaded.config)) > 1:
+        return workers.serve(loaded, count, reload)
+    return daemon.serve(loaded.config, reload=lambda: reload().config, warnings=loaded.warnings)

@@ -61,6 +61,7 @@ FLAGS: Final = (
     Flag(_API, "grpc_api.port", "its port (10000)", "PORT"),
     Flag(_OPERATION, "log.level", "none, trace, debug, info, warn, error, fatal (info)", "LEVEL"),
     Flag(_OPERATION, "log.file", "a file for logs", "FILE"),
+    Flag(_OPERATION, "workers", "processes on the same port, or auto: one for each core (1)", "N"),
     Flag(_OPERATION, "pid_file", "a file for the process id", "FILE"),
     Flag(_OPERATION, "health.enabled", "the health endpoint"),
     Flag(_OPERATION, "prometheus.enabled", "the Prometheus endpoint"),
@@ -70,7 +71,7 @@ FLAGS: Final = (
     Flag(_OPERATION, "swagger.enabled", "the Swagger page of the API"),
     Flag(_OPERATION, "debug.enabled", "profiling endpoints"),
 )
-"""All 33 of Centrifugo. Those of what is not in this version are known, and refused with the rest of it."""
+"""All 33 of Centrifugo, and `--workers`. Those of what is not in this version are known, and refused with the rest."""
 _SWITCHES: Final = frozenset(f"--{flag.path}" for flag in FLAGS if not flag.metavar)
 _PATHS: Final = frozenset(flag.path for flag in FLAGS)
 

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from typing import Final
 
 from broker.config.root import Config
-from broker.hub.options import NodeOptions
 
 __all__ = ["advice"]
-
-_INTERVAL: Final = NodeOptions().info_metrics_aggregate_interval
 
 
 def advice(config: Config) -> Iterator[str]:
@@ -37,8 +33,8 @@ def advice(config: Config) -> Iterator[str]:
             'INSECURE: client.allowed_origins is "*" and the connect proxy gets cookies: '
             "pages of every site can connect as your users"
         )
-    if config.node.info_metrics_aggregate_interval != _INTERVAL:
-        yield "node.info_metrics_aggregate_interval: the info call gives no metrics in this version"
+    if config.workers == "auto" and not config.engine_is_shared:
+        yield "workers: auto is one worker here: the memory engine lives in one process"
     if config.prometheus.enabled and not config.http_server.internal_port and reach:
         yield "prometheus.enabled: metrics are on the public port; http_server.internal_port takes them off it"
 

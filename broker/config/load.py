@@ -66,13 +66,29 @@ class Sources:
     """Where a configuration comes from. The same sources are read again for a reload, with the flags kept."""
 
     file: Path | None = Path("config.json")
-    options: Mapping[str, Raw] | None = None
+    options: Mapping[str, Raw] | None = attrs.field(default=None, repr=False)
     """What a file would hold; given by programs, instead of one."""
-    flags: Mapping[str, str] = attrs.field(factory=dict)
+    flags: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     """Texts by dotted path. A flag that was given counts even where it says zero."""
-    environ: Mapping[str, str] = attrs.field(factory=lambda: os.environ)
+    environ: Mapping[str, str] = attrs.field(factory=lambda: os.environ, repr=False)
     dotenv: Path = Path(".env")
     development: bool = False
+
+    def frozen(self) -> Sources:
+        """What they say now: the same at any later time, and in any other process.
+
+        Raises:
+            ConfigError: a file cannot be read.
+        """
+        if self.options is not None:
+            content: dict[str, Raw] | None = copy.deepcopy(dict(self.options))
+        else:
+            content = read_file(self.file) if self.file else None
+        environ = {**read_dotenv(self.dotenv), **self.environ}
+        return attrs.evolve(self, file=None, options=content, environ=environ, dotenv=_NOWHERE)
+
+
+_NOWHERE: Final = Path(os.devnull)
 
 
 @final
@@ -81,6 +97,8 @@ class Loaded:
     """A valid configuration, and what its author should hear about."""
 
     config: Config
+    sources: Sources
+    """What it was made of, frozen."""
     file_keys: int | None
     """Sections in the file; None where there is no file."""
     unknown_keys: tuple[str, ...]
@@ -106,17 +124,14 @@ def load(sources: Sources, *, validate: bool = True) -> Loaded:
         ConfigError: with every bad key. Keys with a wrong type come first; rules between keys are checked when all
             have their types.
     """
-    if sources.options is not None:
-        content: dict[str, Raw] | None = copy.deepcopy(dict(sources.options))
-    else:
-        content = read_file(sources.file) if sources.file else None
-    tree = content or {}
-    file_keys = None if content is None else len(content)
+    sources = sources.frozen()
+    tree = copy.deepcopy(dict(sources.options or {}))
+    file_keys = None if sources.options is None else len(sources.options)
     strangers = tuple(unknown_keys(tree, Config))
     unset_zeros(tree, Config)
     if sources.development:
         lay_under(tree, DEVELOPMENT)
-    environment = Environment({**read_dotenv(sources.dotenv), **sources.environ})
+    environment = Environment(sources.environ)
     environment.lay_over(tree, Config)
     for path, text in sources.flags.items():
         put(tree, path, text)
@@ -130,6 +145,7 @@ def load(sources: Sources, *, validate: bool = True) -> Loaded:
             raise ConfigError(_line(path, problem, origins) for path, problem in problems)
     return Loaded(
         config=config,
+        sources=sources,
         file_keys=file_keys,
         unknown_keys=strangers,
         unknown_env=tuple(environment.unknown()),
@@ -149,14 +165,13 @@ def configure(options: Mapping[str, Any], *, flags: Mapping[str, str] | None = N
     Raises:
         ConfigError: with every bad key.
     """
-    nowhere = Path(os.devnull)
-    loaded = load(Sources(file=None, options=options, flags=flags or {}, environ={}, dotenv=nowhere))
+    loaded = load(Sources(file=None, options=options, flags=flags or {}, environ={}, dotenv=_NOWHERE))
     if loaded.unknown_keys:
         raise ConfigError(f"{key}: unknown key" for key in loaded.unknown_keys)
     return loaded.config
 
 
-def reloader(sources: Sources, first: Loaded) -> Callable[[], Config]:
+def reloader(sources: Sources, first: Loaded) -> Callable[[], Loaded]:
     """A function that reads the same sources again, for SIGHUP (server API §1.4).
 
     It is stricter than a start, since nobody watches: a file that was there must be there and not be empty (an editor
@@ -164,12 +179,12 @@ def reloader(sources: Sources, first: Loaded) -> Callable[[], Config]:
     configuration or raises `ConfigError`.
     """
 
-    def reload() -> Config:
+    def reload() -> Loaded:
         loaded = load(sources)
         if first.file_keys and not loaded.file_keys:
             raise ConfigError([f"{sources.file}: the file is {'gone' if loaded.file_keys is None else 'empty'}"])
         if new := [key for key in loaded.unknown_keys if key not in first.unknown_keys]:
             raise ConfigError(f"{key}: unknown key" for key in new)
-        return loaded.config
+        return loaded
 
     return reload

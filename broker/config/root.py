@@ -55,7 +55,8 @@ from broker.transports.options import (
 @final
 @attrs.frozen(kw_only=True)
 class Config:
-    """Every option of Centrifugo 6.9, and our own: `dev`, `sockjs`, `http_server.unix_socket`, `shutdown.drain_window`.
+    """Every option of Centrifugo 6.9, and our own: `dev`, `sockjs`, `workers`, `http_server.unix_socket`,
+    `shutdown.drain_window`.
 
     What this version has not built is typed, too: it is known, checked, and refused where it is switched on.
     """
@@ -101,3 +102,12 @@ class Config:
     enable_unreleased_features: bool = False
     dev: DevOptions = DevOptions()
     sockjs: SockJsOptions = SockJsOptions()
+    workers: str = "1"
+    """Our own option: processes that serve the same addresses side by side, or `auto`: one for each core."""
+
+    @property
+    def engine_is_shared(self) -> bool:
+        """Whether processes share channels, history and presence."""
+        broker = self.broker.type if self.broker.enabled else self.engine.type
+        presence = self.presence_manager.type if self.presence_manager.enabled else self.engine.type
+        return "memory" not in (broker, presence)

@@ -56,6 +56,8 @@ _PREFIXES: Final = (
 )
 _STATUSES: Final = frozenset(status.value for status in HTTPStatus if status >= 200)
 _PORT: Final = re.compile(r"[0-9]{1,5}")
+_WORKERS: Final = re.compile(r"[1-9][0-9]{0,3}")
+_MOST_WORKERS: Final = 512
 
 
 def check(config: Config) -> Iterator[Problem]:
@@ -65,6 +67,9 @@ def check(config: Config) -> Iterator[Problem]:
         yield from _enum(config, path, values)
     yield from _http(config)
     yield from _shutdown(config)
+    yield from _workers(config)
+    if config.node.info_metrics_aggregate_interval <= 0:
+        yield "node.info_metrics_aggregate_interval", "must be longer than 0s"
     yield from _redis(config)
     yield from _tokens("client.token", config.client.token)
     if config.client.subscription_token.enabled:
@@ -162,6 +167,34 @@ def _http(config: Config) -> Iterator[Problem]:
 def _shutdown(config: Config) -> Iterator[Problem]:
     if config.shutdown.drain_window > config.shutdown.timeout / 2:
         yield "shutdown.drain_window", "leaves clients no time to go: at most half of shutdown.timeout"
+
+
+def _workers(config: Config) -> Iterator[Problem]:
+    count = config.workers
+    if count != "auto" and not (_WORKERS.fullmatch(count) and int(count) <= _MOST_WORKERS):
+        yield "workers", f"not a number from 1 to {_MOST_WORKERS}, nor auto: {quoted(count)}"
+        return
+    if count == "1":
+        return
+    if count != "auto" and not config.engine_is_shared:
+        yield (
+            "workers",
+            (
+                f"{count} workers would not share the memory engine, which lives in one process; "
+                "set engine.type to redis (docs/redis.md), or workers to 1"
+            ),
+        )
+    if config.engine_is_shared:
+        if config.sockjs.enabled:
+            yield (
+                "workers",
+                (
+                    "sockjs.enabled needs a client's requests to come to the same process, and workers share a port; "
+                    "run nodes with one worker each behind a balancer (docs/scaling.md), or switch it off"
+                ),
+            )
+        if config.dev.enabled:
+            yield "workers", "development settings (--dev) are for one process"
 
 
 def _used_redis(config: Config) -> Iterator[tuple[str, RedisOptions]]:

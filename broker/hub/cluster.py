@@ -23,6 +23,7 @@ from broker.hub.control import (
     ControlMessage,
     Leaving,
     NodeInfo,
+    NodeMetrics,
     Question,
 )
 from broker.hub.control_codec import NotUnderstood, decode, encode
@@ -138,6 +139,7 @@ class Cluster:
         self._answered: dict[tuple[str, int], None] = {}
         self._unheard = False
         self._leaving = self._closed = False
+        self._told: NodeMetrics | None = None
         controller.attach(uid, self.received)
 
     # ---- who is there ---------------------------------------------------------------------------------------------
@@ -174,14 +176,20 @@ class Cluster:
     async def _announce(self, to: str = "") -> bool:
         if self._leaving:
             return True
+        info = self._describe()
+        metrics = info.metrics
+        if metrics is self._told and not to:
+            info = attrs.evolve(info, metrics=None)  # all but newcomers have them
         try:
-            await self._send(self._describe(), to)
+            await self._send(info, to)
         except EngineUnavailable as error:
             if not self._unheard:
                 self._unheard = True
                 _log.warning("other nodes do not hear of this one", error=str(error))
             return False
         self._unheard = False
+        if not to:
+            self._told = metrics
         return True
 
     def _forget_the_silent(self, late: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, final
 
@@ -75,7 +75,7 @@ class Node:
         self._started = trio.current_time()
         self._idle: dict[str, float] = {}
         self._clock = trio.current_time
-        self.metrics: Callable[[], NodeMetrics | None] = _not_measured
+        self._metrics: NodeMetrics | None = None
         self._positions = PositionChecks(self.registry.channels.get, broker)
         self._delivery = _Delivery(self.registry, self.counters, self._positions.add)
         broker.attach(self._delivery)
@@ -303,8 +303,17 @@ class Node:
             num_subs=sum(channel.subscriptions for channel in channels),
             num_channels=len(channels),
             uptime=int(self._clock() - self._started),
-            metrics=self.metrics(),
+            metrics=self._metrics,
         )
+
+    def measure(self, step: Callable[[], Mapping[str, float]], seconds: float) -> None:
+        """Tell all nodes every so many seconds what `step` gives: what happened since it was last called."""
+        self._nursery.start_soon(self._keep_measuring, step, seconds, name="node metrics")
+
+    async def _keep_measuring(self, step: Callable[[], Mapping[str, float]], seconds: float) -> None:
+        while True:
+            self._metrics = NodeMetrics(seconds, step())
+            await trio.sleep(seconds)
 
     @property
     def deliveries(self) -> int:
@@ -321,10 +330,6 @@ class Node:
 
     def _local_channels(self) -> dict[str, int]:
         return {channel.name: channel.subscriptions for channel in self.registry.live_channels()}
-
-
-def _not_measured() -> NodeMetrics | None:
-    return None
 
 
 @final

@@ -28,14 +28,23 @@ _LEVELS: Final = {
 _LONGEST = 256
 
 
-def set_up_logs(options: LogOptions) -> None:
-    """Send the logs of `broker.*` to stderr (JSON unless stdout is a terminal) or append them to a file as JSON."""
+def set_up_logs(options: LogOptions, **fields: object) -> None:
+    """Send the logs of `broker.*` to stderr (JSON unless stdout is a terminal) or append them to a file as JSON.
+
+    `fields` are in every line.
+    """
     logging.raiseExceptions = False  # a full disk must not fill stderr as well
     handler: logging.Handler
     console = not options.file and sys.stdout.isatty()
     handler = logging.FileHandler(options.file, delay=False) if options.file else logging.StreamHandler(sys.stderr)
     renderer: Any = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+
+    def add_fields(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event.update(fields)
+        return event
+
     shared: list[Any] = [
+        add_fields,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         _cut,

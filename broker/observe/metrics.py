@@ -6,7 +6,7 @@ Facts: https://centrifugal.dev/docs/server/observability#exported-metrics.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import final
 
 import attrs
@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 
 from broker.observe.counters import COMMAND_BUCKETS, Counters, Durations
 
-__all__ = ["Metrics", "Read", "Reader"]
+__all__ = ["CONTENT_TYPE", "Metrics", "Read", "Reader", "render"]
 
 
 @final
@@ -43,20 +43,45 @@ Reader = Callable[[], Read]
 _NS = ("channel_namespace",)  # always empty: Centrifugo fills it only in its PRO edition
 
 
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
 @final
 class Metrics:
-    """Renders everything as Prometheus text."""
-
-    content_type = "text/plain; version=0.0.4; charset=utf-8"
+    """Everything that one process counts."""
 
     def __init__(self, counters: Counters, read: Reader, version: str, insecure_flags: int) -> None:
-        self._registry = CollectorRegistry()
-        self._registry.register(_Collector(counters, read, version, insecure_flags))
+        self._ours = _Collector(counters, read, version, insecure_flags)
+
+    def families(self) -> list[Metric]:
+        """All of it, that of the process included."""
+        families = self.ours()
         for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
-            self._registry.register(collector)
+            families += collector.collect()
+        return families
+
+    def ours(self) -> list[Metric]:
+        """What the broker counts."""
+        return list(self._ours.collect())
 
     def render(self) -> bytes:
-        return _OWN_NAMES.sub(rb"\1\2 ", generate_latest(self._registry))
+        return render(self.families())
+
+
+def render(families: Iterable[Metric]) -> bytes:
+    """Prometheus text."""
+    registry = CollectorRegistry()
+    registry.register(_Given(list(families)))
+    return _OWN_NAMES.sub(rb"\1\2 ", generate_latest(registry))
+
+
+@final
+class _Given(Collector):
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        return self._families
 
 
 _OWN_NAMES = re.compile(

@@ -2,7 +2,8 @@
 
 from broker.transports.admission import Admission
 from broker.transports.asgi import ASGIApp, host
-from broker.transports.door import Doors, Drain, Listening, bind_tcp, bind_unix, open_doors
+from broker.transports.binding import bind_tcp, bind_unix, reserve_tcp
+from broker.transports.door import Doors, Drain, Listening, open_doors
 from broker.transports.endpoint import WebSocketEndpoint
 from broker.transports.options import EmulationOptions, HttpServerOptions, SockJsOptions, WebSocketOptions
 from broker.transports.origin import Origins
@@ -35,4 +36,5 @@ __all__ = [
     "host",
     "open_doors",
     "parse_network",
+    "reserve_tcp",
 ]

@@ -11,7 +11,6 @@ import os
 import select
 import socket
 import ssl
-import stat
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -31,14 +30,13 @@ from broker.transports.proxies import peer_of
 from broker.transports.reader import Reader
 from broker.transports.site import Site
 
-__all__ = ["Doors", "Drain", "Listening", "bind_tcp", "bind_unix", "open_doors"]
+__all__ = ["Doors", "Drain", "Listening", "open_doors"]
 
 _log = structlog.get_logger("broker.transports")
 
 HAS_EPOLL: Final = hasattr(select, "epoll")
 _ACCEPTS: Final = 64
 """Connections taken per event."""
-_BACKLOG: Final = 4096
 _OUT_OF_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _RETRY: Final = 0.1
 
@@ -66,6 +64,8 @@ class Listening:
     tls: ssl.SSLContext | None = None
     http2: bool = False
     """Whether `tls`, if there is one, may agree on HTTP/2."""
+    lent: bool = False
+    """Whether others accept from the same Unix socket: its path is not ours to remove."""
 
     @property
     def url(self) -> str:
@@ -76,73 +76,11 @@ class Listening:
         host = "localhost" if host in ("0.0.0.0", "::", "127.0.0.1", "::1") else host
         return f"{'https' if self.tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
-
-def bind_tcp(address: str, port: int) -> socket.socket:
-    """Listen on `address` (empty: every interface) and `port`.
-
-    Raises:
-        OSError: the port is taken, the address is not ours.
-    """
-    family, host = (socket.AF_INET6, address) if ":" in address else (socket.AF_INET, address)
-    if not address:
-        family, host = (socket.AF_INET6, "::") if _has_ipv6() else (socket.AF_INET, "0.0.0.0")
-    elif family == socket.AF_INET:
-        family, _, _, _, resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        host = str(resolved[0])
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if not address else 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
-        sock.bind((host, port))
-        sock.listen(_BACKLOG)
-        sock.setblocking(False)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-def bind_unix(path: str) -> socket.socket:
-    """Listen on a Unix socket; one that a dead process left behind is replaced.
-
-    Raises:
-        OSError: something else is there, or the folder is not writable.
-    """
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        try:
-            sock.bind(path)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE or not stat.S_ISSOCK(os.stat(path).st_mode) or _answers(path):
-                raise
-            os.unlink(path)
-            sock.bind(path)
-        sock.listen(_BACKLOG)
-        sock.setblocking(False)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _answers(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except OSError:
-            return False
-    return True
+    def remove_path(self) -> None:
+        """Take the path of a Unix socket away, before the socket is closed."""
+        if self.sock.family == socket.AF_UNIX and not self.lent:
+            with suppress(FileNotFoundError):
+                os.unlink(self.sock.getsockname())
 
 
 @final
@@ -260,9 +198,7 @@ class _Acceptor:
         """Accept nobody any more; the port is free."""
         if self._sock.fileno() >= 0:
             self._reader.drop(self._sock.fileno())
-            if self._sock.family == socket.AF_UNIX:
-                with suppress(FileNotFoundError):
-                    os.unlink(self._sock.getsockname())
+            self._listening.remove_path()
             self._sock.close()
 
     def readable(self) -> None:
@@ -339,9 +275,7 @@ class _TaskAcceptor:
     def stop(self) -> None:
         """Accept nobody any more; the port is free."""
         self._scope.cancel()
-        if self._listening.sock.family == socket.AF_UNIX:
-            with suppress(FileNotFoundError):
-                os.unlink(self._listening.sock.getsockname())
+        self._listening.remove_path()
         self._sock.close()
 
 

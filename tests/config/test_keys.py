@@ -34,6 +34,7 @@ OURS = {
     "hooks",
     "http_server.unix_socket",
     "shutdown.drain_window",
+    "workers",
     "http_server.http2.enabled",
     "http_server.trusted_proxies",
     *(f"sockjs.{key}" for key in ("enabled", "handler_prefix", "url", "heartbeat_delay", "max_request_body_size")),

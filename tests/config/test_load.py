@@ -5,6 +5,7 @@ import json
 import os
 from typing import TYPE_CHECKING
 
+import attrs
 import pytest
 
 from broker.config import Config, ConfigError, Sources, load, reloader
@@ -221,7 +222,7 @@ def test_reload_reads_the_same_sources_and_keeps_the_flags(scene: Scene) -> None
     sources = scene.sources({"client": {"channel_limit": 5}, "foo": 1}, flags={"log.level": "debug"})
     reload = reloader(sources, load(sources))
     scene.sources({"client": {"channel_limit": 6}, "log": {"level": "error"}, "foo": 2})
-    config = reload()
+    config = reload().config
     assert config.client.channel_limit == 6
     assert config.log.level == "debug"
 
@@ -257,4 +258,21 @@ def test_a_broken_reload_raises(scene: Scene, content: str | None, problem: str)
 
 def test_without_a_file_at_start_none_is_needed(scene: Scene) -> None:
     sources = scene.sources()
-    assert reloader(sources, load(sources))() == Config()
+    assert reloader(sources, load(sources))().config == Config()
+
+
+def test_frozen_sources_say_the_same_later(scene: Scene) -> None:
+    sources = scene.sources(
+        {"client": {"channel_limit": 5}, "foo": 1},
+        env={"CENTRIFUGO_LOG_LEVEL": "debug", "CENTRIFUGO_X": "1"},
+        dotenv="BROKER_HTTP_API_KEY=hunter2",
+        flags={"http_server.port": "0"},
+    )
+    first = load(sources)
+    scene.sources({"client": {"channel_limit": 6}}, dotenv="BROKER_HTTP_API_KEY=other")
+    again = load(first.sources)
+    assert attrs.evolve(again, sources=first.sources) == first
+    assert load(sources).config != first.config
+    assert "hunter2" not in repr(first.sources)
+    scene.sources({"client": {"channel_limit": "many"}})
+    assert load(first.sources).config == first.config

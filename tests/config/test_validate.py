@@ -13,6 +13,7 @@ def channel(**options: object) -> dict[str, Any]:
 
 
 HISTORY = {"history_size": 10, "history_ttl": "60s"}
+REDIS: dict[str, Any] = {"engine": {"type": "redis"}}
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"engine": {"type": "etcd"}}, 'engine.type: unknown: "etcd" (one of memory, redis)'),
     ({"broker": {"type": "etcd"}}, "broker.type: unknown"),
@@ -73,6 +74,24 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     (
         {"client": {"subscribe_to_user_personal_channel": {"enabled": True, "single_connection": True}}},
         "client.subscribe_to_user_personal_channel.single_connection: needs presence",
+    ),
+    ({"node": {"info_metrics_aggregate_interval": "-1s"}}, "node.info_metrics_aggregate_interval: must be longer"),
+    (
+        {"workers": 2},
+        "workers: 2 workers would not share the memory engine, which lives in one process; set engine.type",
+    ),
+    ({"workers": "many"}, 'workers: not a number from 1 to 512, nor auto: "many"'),
+    ({"workers": -2}, 'workers: not a number from 1 to 512, nor auto: "-2"'),
+    ({"workers": "0x2"}, "workers: not a number"),
+    ({"workers": 513}, "workers: not a number"),
+    (
+        REDIS | {"workers": 2, "sockjs": {"enabled": True}},
+        "workers: sockjs.enabled needs a client's requests to",
+    ),
+    (REDIS | {"workers": "auto", "dev": {"enabled": True}}, "workers: development settings"),
+    (
+        {"workers": 2, "broker": {"enabled": True, "type": "redis"}},
+        "workers: 2 workers would not share the memory engine",
     ),
     ({"http_server": {"port": 65536}}, "http_server.port: not a port: 65536"),
     ({"http_server": {"port": -1}}, "http_server.port: not a port: -1"),
@@ -185,10 +204,7 @@ ADVICE: list[tuple[dict[str, Any], str]] = [
     ),
     ({"client": {"allowed_origins": ["*"]}}, 'client.allowed_origins: "*"'),
     ({"client": {"allowed_origins": ["*example.com"]}}, 'client.allowed_origins: "*example.com" also matches'),
-    (
-        {"node": {"info_metrics_aggregate_interval": "10s"}},
-        "node.info_metrics_aggregate_interval: the info call gives no",
-    ),
+    ({"workers": "auto"}, "workers: auto is one worker here: the memory engine lives in one process"),
     ({"prometheus": {"enabled": True}}, "prometheus.enabled: metrics are on the public port"),
 ]
 
