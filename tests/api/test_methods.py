@@ -235,6 +235,7 @@ async def test_info() -> None:
         await trio.sleep(10)
         (node,) = (await house.api("info"))["result"]["nodes"]
         assert len(node.pop("uid")) == 36
+        assert node.pop("metrics")["interval"] == 60
         assert node == {
             "name": "first",
             "version": "6.9.1 OSS",

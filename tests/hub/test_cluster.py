@@ -369,3 +369,39 @@ async def test_when_nobody_can_be_told_nothing_is_done_here_either(error_log: Er
         bus.broken.clear()
         await trio.sleep(ANNOUNCE_EVERY + 1)
         assert len(names(a)) == len(names(_b)) == 2
+
+
+async def test_every_node_tells_what_it_measured() -> None:
+    """As Centrifugo 6.9.1 names it: counters as they grew within the interval, gauges as they were at its end."""
+    async with open_fleet(2, options()) as (fleet, (a, b)):
+
+        async def items(house: House, name: str) -> dict[str, float]:
+            nodes = (await house.api("info"))["result"]["nodes"]
+            (metrics,) = [node["metrics"] for node in nodes if node["name"] == name]
+            assert metrics["interval"] == 60
+            return dict(metrics["items"])
+
+        await trio.sleep(1)
+        assert (await items(a, "node1"))["centrifugo.node.num_clients"] == 0
+        client = await b.connected()
+        for _ in range(3):
+            await b.api("publish", channel="x", data=1)
+        await trio.sleep(ANNOUNCE_EVERY + 60)
+        for house in (a, b):
+            of_b = await items(house, "node2")
+            assert of_b["centrifugo.node.num_clients"] == 1
+            assert of_b["centrifugo.node.messages_sent_count.type.publication"] == 3
+            assert of_b["centrifugo.client.command_duration_seconds.count.method.connect"] == 1
+            assert of_b["centrifugo.client.command_duration_seconds.sum.method.connect"] >= 0
+            assert of_b["centrifugo.api.command_duration_seconds.count.method.publish.protocol.http"] == 3
+            assert of_b["centrifugo.node.build.version.6.9.1 OSS"] == 1
+            assert not any("bucket" in name or name.startswith(("process", "python")) for name in of_b)
+            assert (await items(house, "node1"))["centrifugo.node.messages_sent_count.type.publication"] == 0
+        await client.leave()
+        await trio.sleep(ANNOUNCE_EVERY + 60)
+        of_b = await items(a, "node2")
+        assert of_b["centrifugo.node.num_clients"] == 0
+        assert of_b["centrifugo.node.messages_sent_count.type.publication"] == 0
+        async with fleet.node() as c:
+            await trio.sleep(0.5)
+            assert "centrifugo.node.num_clients" in await items(c, "node1")  # a newcomer need not wait
