@@ -170,7 +170,7 @@ class Fleet:
 
         async with (
             open_server(
-                configured({**self._options, "node": {"name": f"node{self._count}"}}),
+                configured({**self._options, "node": {**self._options.get("node", {}), "name": f"node{self._count}"}}),
                 wall_clock=WallClock(),
                 rng=random.Random(self._count),
                 engine=engine,
