@@ -72,7 +72,7 @@ class Channel:
         self._spawn = spawn
         self.groups: dict[GroupKey, Group] = {}
         self.joining: dict[Subscription, tuple[StreamPosition | None, int]] = {}
-        self.collecting: dict[Subscription, list[Publication]] = {}
+        self.collecting: dict[Subscription, list[tuple[Publication, str]]] = {}
         self.top: StreamPosition | None = None
         self.ready: trio.Event | None = None  # while the engine is being asked to begin or end delivering
         self.failure: Exception | None = None  # it could not be asked: the channel never was
@@ -93,8 +93,8 @@ class Channel:
         self.subscriptions += 1
         self.collecting[sub] = []
 
-    def collected(self, sub: Subscription) -> list[Publication]:
-        """What was published since `collect`."""
+    def collected(self, sub: Subscription) -> list[tuple[Publication, str]]:
+        """What was published since `collect`, each with its epoch."""
         return self.collecting[sub]
 
     def go_live(self, sub: Subscription, position: StreamPosition | None) -> None:
@@ -164,7 +164,7 @@ class Channel:
             return
         if self.collecting and pub.offset:
             for noted in self.collecting.values():
-                noted.append(pub)
+                noted.append((pub, epoch))
         self.number += 1
         self._push(Event(self.number, pub=pub, epoch=epoch, base=base), len(pub.data))
 

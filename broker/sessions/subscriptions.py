@@ -176,7 +176,7 @@ def commit(prepared: Prepared) -> SubscribeResult:
     return result
 
 
-def _merge(prepared: Prepared, result: SubscribeResult, collected: Sequence[Publication]) -> StreamPosition:
+def _merge(prepared: Prepared, result: SubscribeResult, collected: Sequence[tuple[Publication, str]]) -> StreamPosition:
     """Fill the recovery members of `result`; returns the position that the client has with it."""
     client, sub, wanted, read, top = (
         prepared.client,
@@ -189,7 +189,9 @@ def _merge(prepared: Prepared, result: SubscribeResult, collected: Sequence[Publ
     recovered = read is not None and read.recovered
     missed = read.publications if read is not None and recovered else ()
     try:
-        pubs, position = recovery.merge(missed, top, collected)
+        if any(epoch != top.epoch for _, epoch in collected):
+            raise recovery.Gap  # the channel was lost and begun anew: its offsets say nothing to those that were read
+        pubs, position = recovery.merge(missed, top, [pub for pub, _ in collected])
     except recovery.Gap:
         raise codes.Disconnected(codes.INSUFFICIENT_STATE) from None
     if read is not None:

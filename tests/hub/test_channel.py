@@ -237,7 +237,7 @@ async def test_what_is_published_while_a_subscription_is_prepared_is_noted_and_n
     room.publish()
     room.publish()
     assert listener.sub is not None
-    assert [pub.offset for pub in room.channel.collected(listener.sub)] == [1, 2]
+    assert [pub.offset for pub, _ in room.channel.collected(listener.sub)] == [1, 2]
     listener.go_live(at(2))
     room.publish()
     assert listener.offsets == [3]

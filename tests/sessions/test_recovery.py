@@ -393,3 +393,24 @@ async def test_what_does_not_join_ends_the_connection(server_side: bool) -> None
         broker_of(house).inner.deliver.publication("chat", Publication(b"5", offset=5), epoch, None)
         gates.open("history done")
         assert await client.wait_closed() == (3010, "insufficient state")
+
+
+@pytest.mark.parametrize("recover", [False, True])
+async def test_publications_of_another_epoch_are_not_joined_with_what_was_read(recover: bool) -> None:
+    """Between the read and its answer the engine lost the channel, and offsets began again."""
+    pace = Gates()
+    async with open_house(options(STREAM), pace=pace) as house:
+        epoch = await publish(house, 1)
+        client = await house.connected()
+        other = await house.connected()
+        await subscribe(other)  # so that the engine delivers
+        pace.hold("history done")
+        since = {"recover": True, "offset": 1, "epoch": epoch} if recover else {}
+        await client.command(subscribe={"channel": "chat", **since})
+        await pace.wait_until_held("history done")
+        broker: Any = house.server.node._broker
+        del broker.inner._streams["chat"]
+        await house.api("publish", channel="chat", data="first of the new")
+        await house.api("publish", channel="chat", data="would follow the old")
+        pace.open("history done")
+        assert (await client.wait_closed())[0] == 3010

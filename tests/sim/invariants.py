@@ -55,7 +55,7 @@ def check_server(server: Server) -> None:
                 raise Violation(f"client {id} is told of {name}, and is not in it")
     if held != {name: subs for name, subs in inside.items() if subs}:
         raise Violation(f"sessions hold {held}, channels {inside}")
-    (info,) = node.cluster.nodes()
+    info = node.describe()
     counted = (len(by_user), len(registry.users), sum(map(len, inside.values())), sum(map(bool, inside.values())))
     if (info.num_clients, info.num_users, info.num_subs, info.num_channels) != counted:
         raise Violation(f"gauges say {info}, there are {counted}")

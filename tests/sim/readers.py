@@ -17,6 +17,12 @@ def payload(id: str) -> dict[str, str]:
     return {"text": _PADDING, "id": id}
 
 
+def _id(data: Any) -> str:
+    """Of a payload in JSON, or as bytes in Protobuf."""
+    value: str = (json.loads(data) if isinstance(data, bytes) else data)["id"]
+    return value
+
+
 class Reader(Protocol):
     """Made anew for each subscription."""
 
@@ -36,7 +42,7 @@ class PlainReader:
     tag: ClassVar[str] = ""
 
     def read(self, pub: dict[str, Any]) -> tuple[int, str]:
-        return pub["offset"], pub["data"]["id"]
+        return pub["offset"], _id(pub["data"])
 
 
 @final
@@ -45,7 +51,7 @@ class FilterReader:
     tag: ClassVar[str] = "1"
 
     def read(self, pub: dict[str, Any]) -> tuple[int, str]:
-        return pub["offset"], pub["data"]["id"]
+        return pub["offset"], _id(pub["data"])
 
 
 @final
@@ -59,7 +65,8 @@ class PatchReader:
         self._last = b""
 
     def read(self, pub: dict[str, Any]) -> tuple[int, str]:
-        data = pub["data"].encode()
+        data = pub["data"]
+        data = data.encode() if isinstance(data, str) else data
         self._last = fossil.apply(self._last, data) if pub.get("delta") else data
         return pub["offset"], json.loads(self._last)["id"]
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from broker.hub import Channel, Outbox
-from broker.protocol import StreamPosition
-from broker.sessions import recovery, session, subscriptions, ticks
+from broker.hub import Channel, Outbox, channel
+from broker.hub.positions import PositionChecks
+from broker.protocol import StreamPosition, codes
+from broker.sessions import recovery, server_side, session, subscriptions, ticks
 from tests.conftest import ErrorLog
 from tests.sim.world import live
 
@@ -153,6 +154,39 @@ def _goes_on_with_patches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Channel, "_enter", enter)
 
 
+def _hears_of_no_break(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose deliveries were interrupted, and who never looks by itself, does not know what it missed."""
+    _checks_no_positions(monkeypatch)
+    monkeypatch.setattr(PositionChecks, "add", lambda self, names: None)
+
+
+def _takes_any_epoch_for_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def follows(position: Any, event: Any) -> bool:
+        return bool(event.pub.offset == position.offset + 1)
+
+    monkeypatch.setattr(channel, "_follows", follows)
+
+
+def _lets_those_who_do_not_read_miss_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Outbox.offer
+
+    def offer(self: Outbox, data: bytes) -> None:
+        if self.queued < 500:
+            original(self, data)
+
+    monkeypatch.setattr(Outbox, "offer", offer)
+
+
+def _goes_on_after_the_server_ended_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def insufficient(client: Any, name: str, sub: Any) -> None:
+        """A subscription of the server's is left as it is."""
+        if not sub.server_side:
+            await server_side.end(client, name, sub, codes.INSUFFICIENT)
+
+    monkeypatch.setattr(server_side, "insufficient", insufficient)
+
+
+CUT = {"eager": False, "late": 0.4, "losing": 0, "cutting": True, "failing": 0}
 LOSING = {"eager": False, "late": 0.4, "losing": 12}
 SLOW = {"eager": False, "delay": 0.5, "failing": 0}
 
@@ -170,6 +204,10 @@ SLOW = {"eager": False, "delay": 0.5, "failing": 0}
         (_checks_no_positions, LOSING),
         (_uncorks_backwards, {"eager": True}),
         (_goes_on_with_patches, {}),
+        (_hears_of_no_break, CUT),
+        (_takes_any_epoch_for_its_own, {"forgetting": True}),
+        (_lets_those_who_do_not_read_miss_something, {"slow": True}),
+        (_goes_on_after_the_server_ended_it, LOSING | {"nodes": 3}),
     ],
 )
 def test_a_planted_bug_is_found(

@@ -5,9 +5,10 @@ The same seed gives the same run: Trio's scheduler, the clock and every choice a
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, final
 
 import trio
@@ -16,6 +17,7 @@ import trio.testing
 from tests.faults.checkers import Checker, Place, Told, View, Violation
 from tests.sim.invariants import check_server, members
 from tests.sim.readers import READERS, PlainReader, Reader, payload
+from tests.support.fleet import Bus, open_fleet
 from tests.support.peers import NO_PINGS, House, RawClient, open_house, options
 from tests.support.slow_engine import Delays, Wire
 
@@ -24,6 +26,10 @@ __all__ = ["live"]
 CHANNELS: Final = ("a", "b", "c")
 KEPT: Final = 6
 _COME_BACK: Final = 4000
+_QUEUE: Final = 4000
+"""Bytes that may wait for a client that does not read."""
+_LONGEST: Final = 900.0
+"""Seconds of a life; those that work take two hundred."""
 _QUIET: Final = 20.0
 """Seconds until everything that was lost has been noticed: a position check, a tick, the slowest of calls."""
 
@@ -39,7 +45,7 @@ def live(seed: int, *, plant: Callable[[House], None] | None = None, always: dic
     """
     life = _Life(seed, plant, always or {})
     with _deterministic(seed):
-        trio.run(life.run, clock=trio.testing.MockClock(autojump_threshold=0))
+        trio.run(life.run_in_time, clock=trio.testing.MockClock(autojump_threshold=0))
     return life.trace
 
 
@@ -58,7 +64,9 @@ def _deterministic(seed: int) -> Iterator[None]:
 @final
 class _Life:
     """`eager`: the engine does not wait at all. Else `delay` is its slowest call in seconds, one of `failing` calls
-    fails, and it may deliver up to `late` seconds later, over a wire that loses one of `losing`."""
+    fails, and it may deliver up to `late` seconds later, over a wire that loses one of `losing`. There are so many
+    `nodes`. The engine may be `forgetting` channels, whose next publication begins another epoch, and `cutting` nodes
+    off, of which it tells them. Clients that are `slow` do not read all the time."""
 
     def __init__(self, seed: int, plant: Callable[[House], None] | None, always: dict[str, Any]) -> None:
         self.rng = random.Random(seed)
@@ -74,12 +82,20 @@ class _Life:
             "late": self.rng.choice((0.0, 0.0, 0.02, 0.4)),
             "losing": self.rng.choice((0, 0, 12)),
             "join_leave": self.rng.random() < 0.4,
+            "nodes": self.rng.choice((1, 1, 2, 3)),
+            "forgetting": self.rng.random() < 0.3,
+            "cutting": self.rng.random() < 0.3,
+            "slow": self.rng.random() < 0.3,
         } | always
-        self.eager, self.delay, self.failing, self.late, self.losing, self.join_leave = chosen.values()
+        self.eager, self.delay, self.failing, self.late, self.losing, self.join_leave = list(chosen.values())[:6]
+        self.nodes, self.forgetting, self.cutting, self.slow = list(chosen.values())[6:]
         if self.eager:
             self.failing = self.late = 0
         if not self.late:
             self.losing = 0
+            self.cutting = False
+        self.lossy = bool(self.late or self.losing or self.cutting or self.forgetting or self.nodes > 1)
+        self.houses: list[House] = []
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -94,35 +110,89 @@ class _Life:
             "delta_publish": True,
             "allow_tags_filter": True,
         }
-        client = {"presence_update_interval": "3s", "channel_position_check_delay": "4s"}
+        client = {"presence_update_interval": "3s", "channel_position_check_delay": "4s", "queue_max_size": _QUEUE}
         return options(channel, client={**NO_PINGS, **client})
 
+    @asynccontextmanager
+    async def servers(self, pace: Delays | None) -> AsyncIterator[list[House]]:
+        """One or several, over one engine; at the end nothing of their clients may be left."""
+
+        def wire() -> Wire | None:
+            return Wire(random.Random(self.rng.random()), self.late, losing=self.losing) if self.late else None
+
+        if self.nodes == 1:
+            seed = self.rng.randrange(1 << 30)
+            async with open_house(self.settings, seed=seed, pace=pace, wire=wire()) as house:
+                yield [house]
+            return
+        losing, repeating = self.rng.choice(((0, 0), (8, 0), (0, 4)))
+        most = self.rng.choice((0.0, 0.2))
+        bus = Bus(random.Random(self.rng.random()), most=most, losing=losing, repeating=repeating)
+        async with open_fleet(self.nodes, self.settings, bus=bus, pace=pace, wire=wire) as (_, houses):
+            yield houses
+
+    async def run_in_time(self) -> None:
+        """Nobody waits for ever (S3)."""
+        with trio.fail_after(_LONGEST):
+            await self.run()
+
     async def run(self) -> None:
-        pace = None if self.eager else Delays(self.rng, self.delay, failing=self.failing)
-        wire = Wire(self.rng, self.late, losing=self.losing) if self.late else None
-        async with open_house(self.settings, seed=self.rng.randrange(1 << 30), pace=pace, wire=wire) as house:
+        pace = None if self.eager else Delays(self.rng, self.delay, failing=0)
+        async with self.servers(pace) as houses:
+            self.houses = houses
+            if pace is not None:
+                pace.failing = self.failing
             if self.plant is not None:
-                self.plant(house)
+                self.plant(houses[0])
             async with trio.open_nursery() as nursery:
                 for _ in range(self.rng.randint(2, 5)):
-                    actor = _Actor(self, house, random.Random(self.rng.random()))
+                    actor = _Actor(self, random.Random(self.rng.random()))
                     self.actors.append(actor)
                     nursery.start_soon(actor.run, self.rng.randint(5, 25))
                 for _ in range(self.rng.randint(1, 3)):
-                    nursery.start_soon(self.backend, house, random.Random(self.rng.random()))
+                    nursery.start_soon(self.backend, random.Random(self.rng.random()))
             if pace is not None:
                 pace.failing = 0
-            await self.settle(house)
-            house.clients = [actor.client for actor in self.actors if actor.client is not None]
+            await self.settle()
+            for house in houses:
+                house.clients = [actor.client for actor in self.actors if actor.client and actor.house is house]
             if self.failing:  # what an engine refused to forget is not the hub's
-                house.presence.clear()
+                houses[0].presence.clear()
 
-    async def backend(self, house: House, rng: random.Random) -> None:
+    def check(self) -> None:
+        for house in self.houses:
+            check_server(house.server)
+
+    @property
+    def memory(self) -> Any:
+        """The engine under everything else."""
+        broker: Any = self.houses[0].server.node._broker
+        while hasattr(broker, "inner"):
+            broker = broker.inner
+        return broker
+
+    async def interfere(self, rng: random.Random) -> None:
+        """What an engine elsewhere does to those who rely on it."""
+        if self.forgetting and rng.random() < 0.5:
+            self.memory._streams.pop(rng.choice(CHANNELS), None)  # what comes next has another epoch
+        if self.cutting:
+            broker: Any = rng.choice(self.houses).server.node._broker
+            if not broker.wire.cut:
+                broker.wire.cut = True
+                await trio.sleep(rng.choice((0.1, 1.0, 3.0)))
+                broker.wire.mend(sorted(broker.subscribed))
+
+    async def backend(self, rng: random.Random) -> None:
         """Publishes over the API, and sometimes interferes."""
         for _ in range(rng.randint(3, 15)):
             await trio.sleep(rng.choice((0, 0, 0.01, 0.3)))
             channel = rng.choice(CHANNELS)
-            match rng.randrange(12):
+            house = rng.choice(self.houses)
+            match rng.randrange(15):
+                case 2:
+                    await house.api("subscribe", user="", channel=channel)
+                case 3 | 4:
+                    await self.interfere(rng)
                 case 0:
                     await house.api("unsubscribe", user="", channel=channel)
                 case 1:
@@ -134,36 +204,45 @@ class _Life:
                     if "result" in answer:
                         result = answer["result"]
                         self.checker.acknowledged(channel, id, Place(result["epoch"], result["offset"]))
-            check_server(house.server)
+            self.check()
 
     def new_id(self) -> str:
         self.counter += 1
         return f"p{self.counter}"
 
-    async def settle(self, house: House) -> None:
-        """Everything is quiet: the client's view, the hub, presence and the engine must agree."""
+    async def settle(self) -> None:
+        """Everything is quiet: the client's view, the hubs, presence and the engine must agree."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.sleep, _QUIET)
             for actor in self.actors:
                 nursery.start_soon(actor.listen, _QUIET)
-        check_server(house.server)
+        self.check()
         for channel in CHANNELS:
             subscribed = {actor.id for actor in self.actors if actor.views[channel].live}
             for actor in self.actors:
                 actor.views[channel].finish()
-            local = house.server.node.registry.channels.get(channel)
-            routed = [] if local is None else members(local)
+            locals_ = [house.server.node.registry.channels.get(channel) for house in self.houses]
+            routed = [sub for local in locals_ if local is not None for sub in members(local)]
             hub = {sub.subscriber.client_id for sub in routed}
             if hub != subscribed or len(hub) != len(routed):
                 raise Violation(f"{channel}: clients {subscribed}, hub {hub}")
-            if local is not None and local.collecting:
+            if any(local is not None and local.collecting for local in locals_):
                 raise Violation(f"{channel}: somebody is still on the way in")
-            present = set(house.presence.get(channel, {}))
+            present = set(self.houses[0].presence.get(channel, {}))
             if subscribed - present or (present - subscribed and not self.failing):
                 raise Violation(f"{channel}: clients {subscribed}, presence {present}")
+            stream = self.memory._streams.get(channel)
+            for actor in self.actors:
+                view = actor.views[channel]
+                if not view.live or view.place is None:
+                    continue
+                top = None if stream is None else Place(stream.epoch, stream.top)
+                if view.place != top and (top is None or view.wanted is None or view.place.epoch != top.epoch):
+                    raise Violation(f"{channel}: {actor.name} is at {view.place}, the engine at {top}")
         connected = {actor.id for actor in self.actors if actor.client is not None}
-        if set(house.server.node.registry.clients) != connected:
-            raise Violation(f"clients {connected}, registry {set(house.server.node.registry.clients)}")
+        registered = {id for house in self.houses for id in house.server.node.registry.clients}
+        if registered != connected:
+            raise Violation(f"clients {connected}, registry {registered}")
         self.checker.finish()
 
 
@@ -171,10 +250,11 @@ class _Life:
 class _Actor:
     """A client that does what its random numbers say."""
 
-    def __init__(self, life: _Life, house: House, rng: random.Random) -> None:
+    def __init__(self, life: _Life, rng: random.Random) -> None:
         self.life = life
-        self.house = house
+        self.house = life.houses[0]
         self.rng = rng
+        self.slow = life.slow and rng.random() < 0.5
         self.client: RawClient | None = None
         self.id = ""
         self.name = f"client {len(life.actors)}"
@@ -186,9 +266,9 @@ class _Actor:
         for _ in range(steps):
             try:
                 await self.step()
-            except EOFError:
+            except (EOFError, trio.BrokenResourceError):
                 self.closed()
-            check_server(self.house.server)
+            self.life.check()
 
     async def step(self) -> None:
         rng = self.rng
@@ -207,18 +287,27 @@ class _Actor:
             case 4 | 5:
                 id = self.life.new_id()
                 self.life.checker.attempted(view.channel, id)
-                await self.exchange(publish={"channel": view.channel, "data": payload(id)})
+                await self.exchange(publish={"channel": view.channel, "data": self.data(id)})
             case 6 if not view.live:
                 await self.subscribe(view, and_publish=True)
             case 6:
                 if rng.random() < 0.4:
                     await self.client.leave()
                     self.closed()
+            case 7 if self.slow:
+                await trio.sleep(rng.choice((0.1, 0.9, 3.0)))  # reads nothing
             case _:
                 await self.listen(rng.choice((0.001, 0.02, 1.0)))
 
+    def data(self, id: str) -> Any:
+        """The payload as this client sends it."""
+        assert self.client is not None
+        return json.dumps(payload(id)).encode() if self.client.protobuf else payload(id)
+
     async def connect(self) -> None:
-        self.client = await self.house.client()
+        """To any node, with any codec."""
+        self.house = self.rng.choice(self.life.houses)
+        self.client = await self.house.client(protobuf=self.rng.random() < 0.4, lockstep=self.slow)
         reply = await self.exchange(connect={})
         self.id = reply["connect"]["client"]
 
@@ -236,14 +325,18 @@ class _Actor:
             request |= {"recover": True, "offset": view.place.offset, "epoch": view.place.epoch}
         else:
             view.place = None
+        asked = view.place
         commands = [{"subscribe": request}]
         if and_publish:
             id = self.life.new_id()
             self.life.checker.attempted(view.channel, id)
-            commands.append({"publish": {"channel": view.channel, "data": payload(id)}})
+            commands.append({"publish": {"channel": view.channel, "data": self.data(id)}})
         assert self.client is not None
         ids = await self.client.frame(*commands)
-        self.answered(view, reader, await self.reply(ids[0]))
+        reply = await self.reply(ids[0])
+        if "subscribe" in reply and not view.live:
+            view.place = asked  # the server may have subscribed it meanwhile, and ended that again
+        self.answered(view, reader, reply)
         for id_ in ids[1:]:
             await self.reply(id_)
 
@@ -289,12 +382,18 @@ class _Actor:
             offset, id = self.readers.get(channel, PlainReader()).read(push["pub"])
             self.note("push", channel, offset, id)
             view.pushed(offset, id)
+        elif "subscribe" in push:
+            self.readers[channel] = PlainReader()
+            view.wanted = None
+            self.note("subscribed by the server", channel, push["subscribe"].get("offset", 0))
+            self.told[channel] = Told()
+            view.subscribed(push["subscribe"])
         elif "unsubscribe" in push:
             self.note("unsubscribed", channel, push["unsubscribe"]["code"])
             if not view.live:
                 raise Violation(f"{channel}: unsubscribed, but was not subscribed")
             view.ended()
-        elif not (self.life.failing or self.life.losing):
+        elif not (self.life.failing or self.life.losing or self.life.cutting):
             told = self.told[channel]
             if "join" in push:
                 told.joined(push["join"]["info"]["client"])
@@ -310,5 +409,6 @@ class _Actor:
             view.ended()
         if client is not None and client.closed is not None:
             self.note("closed", client.closed[0])
-            if client.closed[0] not in (_COME_BACK, 1006, *((3010,) if self.life.losing or self.life.late else ())):
+            allowed = [_COME_BACK, 1006, *([3010] if self.life.lossy else []), *([3008, 3009] if self.slow else [])]
+            if client.closed[0] not in allowed:
                 raise Violation(f"closed with {client.closed}")

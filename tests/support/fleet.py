@@ -9,7 +9,7 @@ What is published anywhere reaches every node in the order of its channel; messa
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, final
 
@@ -21,6 +21,7 @@ from broker.engines import MemoryBroker, MemoryPresence, open_memory_engine
 from broker.hub import Deliver, EngineUnavailable, HistoryPage, HistoryQuery, PublishOptions, PublishResult
 from broker.protocol import ClientInfo, Publication
 from tests.support.peers import House, WallClock, assert_nothing_left, configured
+from tests.support.slow_engine import Pace, SlowBroker, SlowPresence, Wire
 
 __all__ = ["Bus", "Fleet", "open_fleet"]
 
@@ -141,22 +142,33 @@ class _Everybody:
 @final
 @attrs.frozen
 class _Engine:
-    broker: SharedBroker
-    presence: MemoryPresence
+    broker: SharedBroker | SlowBroker
+    presence: MemoryPresence | SlowPresence
     controller: BusController
+    unready: Sequence[str] = ()
 
 
 @final
 class Fleet:
     """Nodes that come and go over one engine and one bus."""
 
-    def __init__(self, broker: MemoryBroker, presence: MemoryPresence, bus: Bus, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        broker: MemoryBroker,
+        presence: MemoryPresence,
+        bus: Bus,
+        options: Mapping[str, Any],
+        pace: Pace | None = None,
+        wire: Callable[[], Wire | None] = lambda: None,
+    ) -> None:
         self._broker = broker
         self._presence = presence
         self._everybody = _Everybody()
         broker.attach(self._everybody)
         self.bus = bus
         self._options = options
+        self._pace = pace
+        self._wire = wire
         self._count = 0
 
     @asynccontextmanager
@@ -166,7 +178,17 @@ class Fleet:
 
         @asynccontextmanager
         async def engine(rng: random.Random) -> AsyncIterator[_Engine]:
-            yield _Engine(SharedBroker(self._broker, self._everybody), self._presence, self.bus.connect())
+            shared = SharedBroker(self._broker, self._everybody)
+            if self._pace is None:
+                yield _Engine(shared, self._presence, self.bus.connect())
+                return
+            wire = self._wire()
+            async with trio.open_nursery() as nursery:
+                if wire is not None:
+                    nursery.start_soon(wire.run, name="wire of the engine")
+                broker = SlowBroker(shared, self._pace, wire)
+                yield _Engine(broker, SlowPresence(self._presence, self._pace), self.bus.connect())
+                nursery.cancel_scope.cancel()
 
         async with (
             open_server(
@@ -183,13 +205,21 @@ class Fleet:
 
 @asynccontextmanager
 async def open_fleet(
-    count: int, options: Mapping[str, Any], *, bus: Bus | None = None
+    count: int,
+    options: Mapping[str, Any],
+    *,
+    bus: Bus | None = None,
+    pace: Pace | None = None,
+    wire: Callable[[], Wire | None] = lambda: None,
 ) -> AsyncIterator[tuple[Fleet, list[House]]]:
-    """`count` nodes that know each other; at the end their clients leave, and nothing of them may remain."""
+    """`count` nodes that know each other; at the end their clients leave, and nothing of them may remain.
+
+    With a `pace` the engine waits, and with a `wire` for each node it delivers late (slow_engine.py).
+    """
     bus = bus or Bus(random.Random(1))
     async with open_memory_engine(random.Random(1)) as engine, trio.open_nursery() as nursery:
         bus.nursery = nursery
-        fleet = Fleet(engine.broker, engine.presence, bus, options)
+        fleet = Fleet(engine.broker, engine.presence, bus, options, pace, wire)
         async with AsyncExitStack() as stack:
             houses = [await stack.enter_async_context(fleet.node()) for _ in range(count)]
             await trio.sleep(20)  # as long as it takes on a bus that loses

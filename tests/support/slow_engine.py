@@ -20,8 +20,8 @@ import attrs
 import trio
 
 from broker.eager import own_task
-from broker.engines import MemoryBroker, MemoryController, MemoryPresence, open_memory_engine
-from broker.hub import Deliver, EngineUnavailable, HistoryPage, HistoryQuery, PresenceStats, PublishOptions
+from broker.engines import MemoryController, MemoryPresence, open_memory_engine
+from broker.hub import Broker, Deliver, EngineUnavailable, HistoryPage, HistoryQuery, PresenceStats, PublishOptions
 from broker.hub import PublishResult as Result
 from broker.protocol import ClientInfo, Publication
 
@@ -145,16 +145,16 @@ class SlowBroker:
     A cancelled call was not made, but for joins and leaves: a link has them on its wire, whoever still waits.
     """
 
-    def __init__(self, inner: MemoryBroker, pace: Pace, wire: Wire | None) -> None:
+    def __init__(self, inner: Broker, pace: Pace, wire: Wire | None) -> None:
         self.inner = inner
         self._pace = pace
-        self._wire = wire
+        self.wire = wire
         self.subscribed: set[str] = set()
 
     def attach(self, deliver: Deliver) -> None:
-        if self._wire is not None:
-            self._wire.to = deliver
-            deliver = self._wire
+        if self.wire is not None:
+            self.wire.to = deliver
+            deliver = self.wire
         self.inner.attach(_Subscribed(self.subscribed, deliver))
 
     async def publish(self, channel: str, pub: Publication, options: PublishOptions) -> Result:
@@ -238,13 +238,15 @@ class _Subscribed:
 class Wire:
     """A `Deliver` whose other end is elsewhere: what goes in comes out in order, up to `most` seconds later.
 
-    One in `losing` never does, if that is given.
+    One in `losing` never does, if that is given, and nothing while it is `cut`; `mend` tells which channels that
+    concerned, as an engine does.
     """
 
     def __init__(self, rng: random.Random, most: float, *, losing: int = 0) -> None:
         self._rng = rng
         self._most = most
         self.losing = losing
+        self.cut = False
         self.to: Deliver | None = None
         self._in, self._out = trio.open_memory_channel[Callable[[Deliver], None]](1 << 20)
 
@@ -258,8 +260,13 @@ class Wire:
         self._send(lambda deliver: deliver.leave(channel, info))
 
     def _send(self, event: Callable[[Deliver], None]) -> None:
-        if not self.losing or self._rng.randrange(self.losing):
+        if not self.cut and (not self.losing or self._rng.randrange(self.losing)):
             self._in.send_nowait(event)
+
+    def mend(self, channels: Collection[str]) -> None:
+        """Deliver again. Synchronous."""
+        self.cut = False
+        self._in.send_nowait(lambda deliver: deliver.interrupted(channels))
 
     async def run(self) -> None:
         async for event in self._out:
