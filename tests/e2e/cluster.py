@@ -44,6 +44,12 @@ class ClusterPool:
         self._config = ""
         self._daemons: list[Daemon] = []
 
+    @property
+    def redis(self) -> RedisServer:
+        """What they share, once there are any."""
+        assert self._redis is not None
+        return self._redis
+
     async def get(self, config: Mapping[str, Any]) -> list[Daemon]:
         wanted = json.dumps(config, sort_keys=True)
         if self._redis is None:

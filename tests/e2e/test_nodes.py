@@ -15,6 +15,7 @@ from cent import Client as CentClient
 from cent import DisconnectRequest, RefreshRequest, SubscribeRequest, UnsubscribeRequest
 from cent.dto import Disconnect
 
+from tests.e2e.cluster import ClusterPool
 from tests.e2e.conftest import GetNodes, GetSdk
 from tests.e2e.daemon import API_KEY, PEER, Daemon
 from tests.e2e.http import request
@@ -23,7 +24,6 @@ from tests.e2e.relay import Relay
 from tests.e2e.sdk import Client, Sdk
 from tests.e2e.tokens import token
 from tests.support.backend import Backend
-from tests.support.redis import ask
 
 pytestmark = pytest.mark.skipif(bool(PEER), reason="starts nodes over a Redis of its own")
 
@@ -349,10 +349,12 @@ async def ignored(daemon: Daemon) -> dict[str, int]:
     return {reason: int(float(count)) for reason, count in found}
 
 
-async def test_garbage_and_what_newer_nodes_say_is_counted_and_ignored(sdk: Sdk, nodes: GetNodes, key: str) -> None:
+async def test_garbage_and_what_newer_nodes_say_is_counted_and_ignored(
+    sdk: Sdk, nodes: GetNodes, cluster_pool: ClusterPool, key: str
+) -> None:
     """T31: whoever reaches Redis may publish where nodes listen."""
     daemons = await nodes(CONFIG)
-    port = int(daemons[0].config["engine"]["redis"]["address"].rpartition(":")[2])
+    redis = cluster_pool.redis
     before = [await ignored(daemon) for daemon in daemons]
     rng = random.Random(1)
     newer = b"\x0a\x05newer" + b"\xfa\x01\x03abc"  # a kind of message that does not exist yet
@@ -367,7 +369,7 @@ async def test_garbage_and_what_newer_nodes_say_is_counted_and_ignored(sdk: Sdk,
         for number in range(200):
             data = newer if number % 4 == 0 else b"\xff" + rng.randbytes(rng.randrange(200))
             to = "centrifugo.control" if number % 2 else f"centrifugo.node.{uids[number % 3]}"
-            await trio.to_thread.run_sync(ask, port, "PUBLISH", to, data)
+            await trio.to_thread.run_sync(redis.ask, "PUBLISH", to, data)
     for client in clients:
         assert await received(client, f"quiet:{key}", 50) == list(range(50))
     await daemons[1].api("unsubscribe", user=key, channel=f"quiet:{key}")  # comes after all of it, on the same way
