@@ -72,11 +72,17 @@ class Follower:
 
 @final
 class Crowd:
-    """All followers, the publisher, and who looks at presence. `ttl`: seconds that presence of the dead may stay."""
+    """All followers, the publisher, and who looks at presence.
 
-    def __init__(self, balancer: Balancer, channels: Sequence[str], *, ttl: float) -> None:
+    Args:
+        ttl: seconds that presence of the dead may stay.
+        tokens: whether clients have one; else a backend has to know them.
+    """
+
+    def __init__(self, balancer: Balancer, channels: Sequence[str], *, ttl: float, tokens: bool = True) -> None:
         self.balancer = balancer
         self.channels = channels
+        self._tokens = tokens
         self.followers: list[Follower] = []
         self.checker = Checker(once=True)
         self.presence = {channel: PresenceChecker(ttl, margin=2.0) for channel in channels}
@@ -99,7 +105,8 @@ class Crowd:
             channel = self.channels[number // len(self.balancer.ports) % len(self.channels)]
             follower = Follower(self, entrance, channel)
             self.followers.append(follower)
-            client = await sdk.client(entrance.websocket, f"c{number}", token=token(str(number)))
+            options = {"token": token(str(number))} if self._tokens else {}
+            client = await sdk.client(entrance.websocket, f"c{number}", **options)
             nursery.start_soon(follower.follow, client)
             await client.start_connecting()
             await client.start_subscribing(channel)

@@ -21,6 +21,7 @@ from tests.e2e.crowd import Crowd
 from tests.e2e.daemon import PEER, Daemon
 from tests.e2e.http import request
 from tests.faults.proxy import Proxy, start_proxy
+from tests.support.backend import Backend
 from tests.support.redis import running_redis
 
 pytestmark = pytest.mark.skipif(bool(PEER), reason="starts nodes over a Redis of its own")
@@ -173,6 +174,54 @@ async def uid_of(asked: Daemon, wanted: Daemon) -> str:
     """What `asked` knows of `wanted`; empty if nothing."""
     nodes = (await asked.api("info"))["result"]["nodes"]
     return next((str(node["uid"]) for node in nodes if node["name"].endswith(f"_{wanted.outside}")), "")
+
+
+# ---- everybody comes back at once ------------------------------------------------------------------------------------
+
+
+async def test_who_comes_back_waits_for_a_slow_backend_and_asks_once(fixtures_in_order: Both, backend: Backend) -> None:
+    await storm(fixtures_in_order, backend, each=8, delay=0.3, most=3)
+
+
+@pytest.mark.long
+async def test_many_who_come_back_wait_for_a_slow_backend_and_ask_once(
+    fixtures_in_order: Both, backend: Backend
+) -> None:
+    await storm(fixtures_in_order, backend, each=60, delay=1.0, most=40)
+
+
+async def storm(fixtures: Both, backend: Backend, *, each: int, delay: float, most: int) -> None:
+    """T32: a node dies, and the backend that has to let its clients in elsewhere is slow."""
+    start_nodes, get_sdk = fixtures
+    asking = {
+        "enabled": True,
+        "endpoint": backend.url("/storm/connect"),
+        "timeout": "20s",
+        "http": {"max_connections": most},
+    }
+    await backend.answer("/storm/connect", {"result": {"user": "1"}})
+    stays, dies = await start_nodes(2, {**CONFIG, "client": {**CONFIG["client"], "proxy": {"connect": asking}}})
+    async with trio.open_nursery() as nursery:
+        balancer = Balancer(nursery, [stays.daemon.outside, dies.daemon.outside])
+        crowd = Crowd(balancer, CHANNELS, ttl=TTL, tokens=False)
+        await gathered(crowd, nursery, get_sdk, each)
+        nursery.start_soon(crowd.publish, [stays.daemon], 0.02)
+        nursery.start_soon(crowd.look, [stays.daemon], 0.2)
+        await crowd.until(lambda: crowd.acknowledged >= 10)
+        there = crowd.on(dies.daemon)
+        crowd.unknown(dies.daemon)
+        await backend.answer("/storm/connect", {"result": {"user": "1"}}, delay=delay)
+        dies.daemon.signal(signal.SIGKILL)
+        await crowd.until(lambda: all(follower.subscribed == 2 for follower in there))
+        asked = await backend.requests("/storm/connect")
+        assert len(asked) == len(there)  # nobody lost patience and asked again
+        assert len({each.connection for each in asked}) <= most
+        await dies.restart()
+        crowd.load.cancel()
+        await crowd.settled([stays.daemon])
+        assert [follower.lost for follower in crowd.followers] == [0] * len(crowd.followers)
+        crowd.judge()
+        nursery.cancel_scope.cancel()
 
 
 # ---- a rolling restart -----------------------------------------------------------------------------------------------
