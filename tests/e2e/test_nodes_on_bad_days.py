@@ -20,7 +20,8 @@ from tests.e2e.conftest import GetSdk
 from tests.e2e.crowd import Crowd
 from tests.e2e.daemon import PEER, Daemon
 from tests.e2e.http import request
-from tests.faults.proxy import Proxy, start_proxy
+from tests.e2e.tokens import token
+from tests.faults.proxy import Link, Proxy, Way, start_proxy
 from tests.support.backend import Backend
 from tests.support.redis import running_redis
 
@@ -174,6 +175,49 @@ async def uid_of(asked: Daemon, wanted: Daemon) -> str:
     """What `asked` knows of `wanted`; empty if nothing."""
     nodes = (await asked.api("info"))["result"]["nodes"]
     return next((str(node["uid"]) for node in nodes if node["name"].endswith(f"_{wanted.outside}")), "")
+
+
+@pytest.mark.parametrize("key", ["with a key", ""])
+async def test_a_publication_whose_answer_was_lost(fixtures_in_order: Both, key: str) -> None:
+    """T24: tried again with its idempotency key, on any node, it is there once; without one, twice."""
+    start_nodes, get_sdk = fixtures_in_order
+    a, b = await start_nodes(2)
+    alice = await (await get_sdk("js", "json")).connected(b.daemon.websocket, token=token("1"))
+    await alice.subscribe("room:1")
+    answers: list[dict[str, Any]] = []
+
+    async def publish(node: Node, number: int) -> None:
+        idempotency_key = f"{key}{number}" if key else ""
+        params = {"channel": "room:1", "data": number, "idempotency_key": idempotency_key}
+        answers.append(await node.daemon.api("publish", **params))
+
+    await publish(a, 0)
+    top = (await alice.publication("room:1"))["offset"]
+    for number in range(1, 5):
+        link = await publishing_link(a)
+        link.stop(Way.DOWN)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(publish, a, number)
+            pub = await alice.publication("room:1")  # it was made
+            link.reset()  # and nobody was told
+        assert (pub["data"], pub["offset"]) == (number, top + 1)
+        assert answers[-1]["error"]["code"] == 100
+        await publish(b, number)
+        again = answers[-1]["result"]["offset"]
+        assert again == (top + 1 if key else top + 2)
+        if not key:
+            await alice.publication("room:1")
+        top = again
+
+
+async def publishing_link(node: Node) -> Link:
+    """The link by which it publishes; dialled anew after the last one was reset."""
+    with trio.fail_after(20):
+        while True:
+            for link in node.wire.links:
+                if link.said(b"EVALSHA"):
+                    return link
+            await node.daemon.api("publish", channel="room:2", data=0)
 
 
 # ---- everybody comes back at once ------------------------------------------------------------------------------------

@@ -104,6 +104,7 @@ class Link:
             if reset and stream.socket.fileno() >= 0:
                 stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             stream.socket.close()
+        self.go()  # what waits behind a stop has nobody to go to: let it see that
 
     async def carry(self) -> None:
         """Both directions, until both have ended or the link was cut."""
