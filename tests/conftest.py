@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, final
 
 import pytest
@@ -64,6 +65,23 @@ def backend() -> Iterator[Any]:
 
     with open_backend() as process:
         yield process
+
+
+@pytest.fixture(scope="session")
+def redis_topology() -> Iterator[Callable[[str], Any]]:
+    """Gives the servers of a topology (tests/support/redis_topologies.py), empty. They run until the session ends."""
+    from tests.support.redis_topologies import TOPOLOGIES, RunningRedis
+
+    with contextlib.ExitStack() as stack:
+        started: dict[str, RunningRedis] = {}
+
+        def get(name: str) -> RunningRedis:
+            if name not in started:
+                started[name] = stack.enter_context(TOPOLOGIES[name]())
+            started[name].flush()
+            return started[name]
+
+        yield get
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 import attrs
 import pytest
@@ -75,21 +76,6 @@ async def memory() -> AsyncIterator[Engine]:
         yield Engine(engine.broker, engine.presence, heard)
 
 
-@pytest.fixture(scope="session")
-def servers() -> Iterator[Callable[[str], RunningRedis]]:
-    """Gives the servers of a topology, empty. They run until the session ends."""
-    with ExitStack() as stack:
-        started: dict[str, RunningRedis] = {}
-
-        def get(name: str) -> RunningRedis:
-            if name not in started:
-                started[name] = stack.enter_context(TOPOLOGIES[name]())
-            started[name].flush()
-            return started[name]
-
-        yield get
-
-
 @asynccontextmanager
 async def redis(running: RunningRedis) -> AsyncIterator[Engine]:
     async with open_redis(*running.masters, **running.options) as engine:
@@ -100,22 +86,21 @@ async def redis(running: RunningRedis) -> AsyncIterator[Engine]:
 
 OpenEngine = Callable[[], AbstractAsyncContextManager[Engine]]
 
-ENGINES = [
-    pytest.param("", id="memory"),
-    *(
-        pytest.param(
-            name,
-            id=name,
-            marks=pytest.mark.virtual_time(make_clock=RedisClock),
-        )
-        for name in TOPOLOGIES
-    ),
-]
+RARE = {"unix", "valkey"}
+"""What others show as well: run by `make test-long` only."""
+
+
+def _engine(name: str) -> Any:
+    marks = [pytest.mark.virtual_time(make_clock=RedisClock), *([pytest.mark.long] if name in RARE else ())]
+    return pytest.param(name, id=name, marks=marks)
+
+
+ENGINES = [pytest.param("", id="memory"), *map(_engine, TOPOLOGIES)]
 
 
 @pytest.fixture(params=ENGINES)
-def open_engine(request: pytest.FixtureRequest, servers: Callable[[str], RunningRedis]) -> OpenEngine:
-    return functools.partial(redis, servers(request.param)) if request.param else memory
+def open_engine(request: pytest.FixtureRequest, redis_topology: Callable[[str], RunningRedis]) -> OpenEngine:
+    return functools.partial(redis, redis_topology(request.param)) if request.param else memory
 
 
 async def test_offsets_go_up_by_one_and_are_delivered_in_order(open_engine: OpenEngine) -> None:

@@ -39,7 +39,7 @@ __all__ = [
 Options = dict[str, Any]
 
 ACL_RULES: Final = (
-    "~{prefix}.* &{prefix}.* +auth +ping +info +select +client|setname +script|load +eval +evalsha"
+    "~{prefix}.* resetchannels &{prefix}.* +auth +ping +info +select +client|setname +script|load +eval +evalsha"
     " +subscribe +unsubscribe +publish +del +expire +time"
     " +hset +hget +hmget +hgetall +hdel +hlen +hexists +hincrby"
     " +xadd +xrange +xrevrange +zadd +zrem +zrangebyscore +zremrangebyscore"
@@ -177,7 +177,7 @@ def sentinel(*, down_after: float = 1.0, replicas: int = 1) -> Iterator[RunningR
         secured = ("--requirepass", "data", "--masterauth", "data", "--repl-diskless-sync-delay", "0")
         master = RedisServer(places[0], *secured, login=("data",))
         followers = [
-            RedisServer(folder, *secured, "--replicaof", f"127.0.0.1 {master.port}", login=("data",))
+            RedisServer(folder, *secured, "--replicaof", "127.0.0.1", str(master.port), login=("data",))
             for folder in places[1 : 1 + replicas]
         ]
         sentinels = [

@@ -2,7 +2,7 @@
 
 Subscriptions of one turn of the loop leave in few commands. After a redial everything is subscribed again, and then
 the hub is told which channels were away, so that it checks the positions of whoever holds one. Canaries, sent through
-the command links every second in which nothing was heard, show that messages really arrive: a pub/sub link that is up
+the command links whenever nothing was heard for a while, show that messages really arrive: a pub/sub link that is up
 and silent is closed, and the node is not ready until one is heard. In a Cluster each master sends its own, always:
 messages of the others arriving say nothing about it.
 """
@@ -28,10 +28,10 @@ _log = structlog.get_logger("broker.engines.redis")
 
 _BATCH: Final = 512
 """Channels of one command."""
-_PROBE_INTERVAL: Final = 1.0
+_PROBE_INTERVAL: Final = 0.75
 _SUSPICIOUS: Final = 2
 """Canaries of one server that were not heard, with which the node is not ready."""
-_DEAF: Final = 3
+_DEAF: Final = 2
 """Intervals on the same link with such a server, after which it is closed."""
 
 Take = Callable[[str, bytes], Wait | None]

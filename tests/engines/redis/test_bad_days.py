@@ -217,7 +217,7 @@ async def test_why_it_cannot_start() -> None:
         address = (Secret(server.address),)
         assert "it asks for a password (NOAUTH" in await start_with_address(address)
         assert "the password is not accepted (WRONGPASS" in await start_with_address(address, password=Secret("wrong"))
-    async with running_redis("--replicaof", "127.0.0.1 1") as server:
+    async with running_redis("--replicaof", "127.0.0.1", "1") as server:
         assert "it is a replica" in await start_with_address((Secret(server.address),))
     assert "Connection refused" in await start_with_address((Secret(server.address),))
 

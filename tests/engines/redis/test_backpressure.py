@@ -1,0 +1,99 @@
+"""More comes through pub/sub than is taken: it waits in Redis, which bounds it, and not in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import trio
+import trio.testing
+
+from broker.hub import Room
+from broker.protocol import ClientInfo, Publication
+from tests.support.redis import running_redis
+from tests.support.redis_engine import open_redis
+
+MOST = 100
+
+
+class Slow:
+    """A `Deliver` that takes `MOST`, and no more until it is told to."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+        self.waits = 0
+        self.room = trio.Event()
+        self.lost: list[str] = []
+        self.news = trio.Event()
+        self.interruption = trio.Event()
+
+    def publication(self, channel: str, pub: Publication, epoch: str, base: Publication | None) -> Room | None:
+        self.taken.append(int(pub.data))
+        self.news.set()
+        self.news = trio.Event()
+        return self._wait if len(self.taken) >= MOST and not self.room.is_set() else None
+
+    async def _wait(self) -> None:
+        self.waits += 1
+        await self.room.wait()
+
+    def join(self, channel: str, info: ClientInfo) -> None: ...
+
+    def leave(self, channel: str, info: ClientInfo) -> None: ...
+
+    def interrupted(self, channels: Collection[str]) -> None:
+        self.lost += channels
+        self.interruption.set()
+
+    async def until(self, count: int) -> None:
+        with trio.fail_after(20):
+            while len(self.taken) < count:
+                await self.news.wait()
+
+
+def _many(first: int, last: int) -> list[bytes]:
+    """Publications as they are stored: Protobuf, field 4 (data)."""
+    texts = [b"%d" % n for n in range(first, last)]
+    return [b"\x22" + bytes([len(text)]) + text for text in texts]
+
+
+async def test_what_is_not_taken_waits_in_redis() -> None:
+    async with running_redis() as server, open_redis(server) as opened:
+        slow = Slow()
+        opened.broker.attach(slow)
+        await opened.broker.subscribe("news")
+        many = _many(0, 20_000)
+        publish = "for n = 2, #ARGV do redis.call('PUBLISH', ARGV[1], ARGV[n]) end"
+        for start in range(0, len(many), 4000):
+            server.ask("EVAL", publish, 0, "centrifugo.client.news", *many[start : start + 4000])
+        await slow.until(MOST)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert (slow.taken, slow.waits) == (list(range(MOST)), 1)
+        assert await opened.broker.inner.publish_join("other", ClientInfo("u", "c")) is None, "commands go on"
+        slow.room.set()
+        await slow.until(len(many))
+        assert slow.taken == list(range(len(many)))
+        assert slow.lost == []
+
+
+async def test_redis_cuts_off_who_takes_nothing_for_long_and_that_is_told() -> None:
+    """What may wait there is bounded (client-output-buffer-limit)."""
+    async with (
+        running_redis("--client-output-buffer-limit", "pubsub 1mb 1mb 1") as server,
+        open_redis(server) as opened,
+    ):
+        slow = Slow()
+        opened.broker.attach(slow)
+        await opened.broker.subscribe("news")
+        pubsub = opened.shards.all[0].pubsub
+        link = pubsub.line.need()
+        message = ("centrifugo.client.news", b"\x22\xe8\x07" + b"1" * 1000)
+        with trio.fail_after(20):
+            while server.ask("CLIENT", "LIST", "TYPE", "pubsub"):
+                server.ask("EVAL", "for n = 1, 5000 do redis.call('PUBLISH', ARGV[1], ARGV[2]) end", 0, *message)
+                await trio.lowlevel.checkpoint()
+        slow.room.set()
+        with trio.fail_after(20):
+            await link.gone.wait()
+            await slow.interruption.wait()
+        assert slow.lost == ["news"]
+        assert await pubsub.line.need().call("PING") == [b"pong", b""]
