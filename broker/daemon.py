@@ -15,7 +15,7 @@ import trio
 
 from broker import PROTOCOL_VERSION, __version__, notify
 from broker.app import Server, open_server
-from broker.config import Config, ConfigError
+from broker.config import Config, ConfigError, waits_for_restart
 from broker.hub import EngineUnavailable
 from broker.observe import set_up_logs
 from broker.process import StartError, leaves, pid_file, raise_file_limit, tune_collector
@@ -57,12 +57,17 @@ async def _serve(config: Config, reload: Callable[[], Config]) -> None:
             return
         with notify.reloading():
             try:
-                put_in_place = await prepare(server, reload())
+                fresh = reload()
+                put_in_place = await prepare(server, fresh)
             except (ConfigError, CannotReload) as error:
                 _log.error("configuration not reloaded, the old one stays", error=str(error), exc_info=error.__cause__)
                 return
             put_in_place()
             _log.info("configuration reloaded")
+            if waiting := waits_for_restart(config, fresh):
+                _log.warning(
+                    "some options changed that are read at the start only: restart to use them", options=waiting
+                )
 
     async with (
         open_signals(reload_rules) as signals,

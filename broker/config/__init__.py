@@ -3,6 +3,7 @@
 from broker.config.dump import as_tree, as_variables, file_tree, written_as
 from broker.config.errors import ConfigError
 from broker.config.load import Loaded, Sources, configure, load, reloader
+from broker.config.restart import waits_for_restart
 from broker.config.root import Config
 from broker.config.sections import ShutdownOptions
 from broker.durations import format_duration
@@ -20,5 +21,6 @@ __all__ = [
     "format_duration",
     "load",
     "reloader",
+    "waits_for_restart",
     "written_as",
 ]

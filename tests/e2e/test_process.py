@@ -191,6 +191,23 @@ async def test_sighup_takes_new_channel_options(broker_process: StartBroker) -> 
 
 
 @ours_alone
+async def test_a_reload_names_what_it_cannot_change(broker_process: StartBroker) -> None:
+    daemon = await broker_process()
+    await reloaded(
+        daemon,
+        {
+            "engine": {"type": "redis", "redis": {"password": "hunter2", "address": "redis://:hunter3@127.0.0.1:1"}},
+            "client": {"connection_limit": 5, "channel_limit": 7},
+        },
+    )
+    (line,) = await daemon.wait_log("restart to use them")
+    assert json.loads(line)["options"] == [
+        *("client.connection_limit", "engine.type", "engine.redis.address", "engine.redis.password"),
+    ]
+    assert "hunter" not in "".join(daemon.log)
+
+
+@ours_alone
 async def test_a_bad_reload_changes_nothing(broker_process: StartBroker) -> None:
     """T34: each bad configuration is reported once, under load, and the old one goes on."""
     namespaces = [{"name": "chat", "presence": True, "history_size": 5, "history_ttl": "60s"}]

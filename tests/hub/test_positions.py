@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from broker.hub import Channel, EngineUnavailable, HistoryPage, HistoryQuery
-from broker.hub.positions import check_positions
+from broker.hub.positions import PositionChecks
 from broker.protocol import Publication, StreamPosition
 from tests.support.listeners import Listener
 
@@ -46,9 +46,13 @@ class Hall:
         self.channels[name].top = StreamPosition(offset, "e")
         return listener
 
-    async def check(self) -> None:
+    async def check(self, *names: str) -> None:
+        """Ten seconds, in which these channels (all of them) are checked."""
         broker: Any = self.engine
-        await check_positions(list(self.channels), self.channels.get, broker)
+        checks = PositionChecks(self.channels.get, broker)
+        checks.add(names or list(self.channels))
+        with trio.move_on_after(10):
+            await checks.run()
 
 
 @pytest.fixture
@@ -97,8 +101,7 @@ async def test_a_channel_that_is_gone_is_not_asked_about_and_few_are_asked_at_on
     for name in there.channels:
         there.holder(name, 1)
     del there.channels["c7"]
-    broker: Any = there.engine
-    await check_positions([f"c{n}" for n in range(500)], there.channels.get, broker)
+    await there.check(*(f"c{n}" for n in range(500)))
     assert "c7" not in there.engine.asked
     assert len(there.engine.asked) == 499
     assert there.engine.most <= 64

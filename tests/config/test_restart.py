@@ -1,0 +1,26 @@
+"""Which changes wait for a restart: paths of options, and never their values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from broker.config import configure, waits_for_restart
+
+
+@pytest.mark.parametrize(
+    ("change", "waiting"),
+    [
+        ({}, []),
+        ({"client": {"channel_limit": 3, "token": {"hmac_secret_key": "x"}}}, []),
+        ({"channel": {"namespaces": [{"name": "news"}]}, "rpc": {"without_namespace": {}}}, []),
+        ({"client": {"allowed_origins": ["*"]}}, ["client.allowed_origins"]),
+        ({"engine": {"type": "redis"}}, ["engine.type"]),
+        ({"engine": {"redis": {"tls": {"enabled": True}}}}, ["engine.redis.tls.enabled"]),
+        ({"http_server": {"port": 1}, "log": {"level": "debug"}}, ["http_server.port", "log.level"]),
+        ({"presence_manager": {"redis": {"password": "pw"}}}, ["presence_manager.redis.password"]),
+    ],
+)
+def test_what_waits(change: dict[str, Any], waiting: list[str]) -> None:
+    assert sorted(waits_for_restart(configure({}), configure(change))) == sorted(waiting)
