@@ -15,7 +15,7 @@ from broker.bench.records import Latencies
 from broker.bench.sockets import Poll, Sock, read, send
 from broker.bench.target import Address
 
-__all__ = ["ApiPool", "Publications", "Request", "post"]
+__all__ = ["ApiPool", "Publications", "Request", "post", "request_to"]
 
 _CONTENT_LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
@@ -28,11 +28,18 @@ def post(address: Address, method: str, api_key: str, body: bytes) -> bytes:
     """A keep-alive POST. Each `%015d` in `body` is to be filled in later."""
     key = f"X-API-Key: {api_key}\r\n" if api_key else ""
     size = len(body) + (15 - len(b"%015d")) * body.count(b"%015d")
-    head = (
-        f"POST {address.path}/{method} HTTP/1.1\r\nHost: {address.authority}\r\n{key}"
-        f"Content-Type: application/json\r\nContent-Length: {size}\r\n\r\n"
-    )
+    head = _head(address, f"/{method}", f"{key}Content-Type: application/json\r\n", size)
     return head.replace("%", "%%").encode() + body
+
+
+def request_to(address: Address, content_type: str, body: bytes) -> bytes:
+    """A keep-alive POST to `address` itself."""
+    return _head(address, "", f"Content-Type: {content_type}\r\n", len(body)).encode() + body
+
+
+def _head(address: Address, below: str, fields: str, size: int) -> str:
+    first = f"POST {address.path}{below} HTTP/1.1\r\nHost: {address.authority}\r\n"
+    return f"{first}{fields}Content-Length: {size}\r\n\r\n"
 
 
 @final
@@ -59,10 +66,11 @@ class ApiLink:
             self._data = data
             return
         length = _CONTENT_LENGTH.search(data, 0, body_at)
-        if len(data) < body_at + int(length[1]) if length else not data.endswith(b"\r\n0\r\n\r\n"):
+        bodiless = data.startswith(b"HTTP/1.1 204")
+        if len(data) < body_at + int(length[1]) if length else not (bodiless or data.endswith(b"\r\n0\r\n\r\n")):
             self._data = data
             return
-        if not data.startswith(b"HTTP/1.1 200") or data.find(b'"error"', body_at) >= 0:
+        if not (bodiless or data.startswith(b"HTTP/1.1 200")) or data.find(b'"error"', body_at) >= 0:
             raise ConnectionError(f"the API answered {data.decode(errors='replace')}")
         self._data = b""
         self._pool.latencies.add(time.perf_counter(), self._due)

@@ -13,7 +13,18 @@ from broker.bench.records import Latencies
 from broker.bench.sockets import Sock, read, send
 from broker.bench.wire import Wire, split_frames
 
-__all__ = ["Audience", "Caller", "Subscriber"]
+__all__ = ["Audience", "Caller", "Subscriber", "answer_ping"]
+
+
+def answer_ping(data: bytes, sock: Sock, stream: Stream | None, wire: Wire) -> bool:
+    """Answer the ping in `data`, if there is one."""
+    if (wire.ping if stream is None else stream.ping) not in data:
+        return False
+    if stream is None:
+        send(sock, wire.pong)
+    else:
+        stream.pong()
+    return True
 
 
 MUCH = 16_384
@@ -82,9 +93,7 @@ class Subscriber:
         self._audience.deliveries += len(keys)
         if self._timed:
             self._note(keys)
-        if self._audience.wire.ping in data:
-            send(self.sock, self._audience.wire.pong)
-        elif keys:
+        if not answer_ping(data, self.sock, self._stream, self._audience.wire) and keys:
             journal.last = (data, before, len(keys), self._at, self._rest)
         return size
 

@@ -12,7 +12,7 @@ from typing import Any, final
 import attrs
 
 from broker.bench import usage
-from broker.bench.api import ApiPool, Publications
+from broker.bench.api import ApiPool, Publications, request_to
 from broker.bench.clients import Audience, Subscriber
 from broker.bench.figures import Figures, Outcome, Settings, rates
 from broker.bench.journal import Journal, Wrong
@@ -28,6 +28,8 @@ __all__ = ["Clock", "Load", "Say", "calm", "pace"]
 
 OPENING_AT_ONCE = 128
 """Connections whose handshake is under way: fewer than any server's accept queue holds."""
+SAYING_AT_ONCE = 8
+"""Requests to `/emulation` under way."""
 PROBES = 10
 """Subscribers of a channel whose latencies are taken, spread evenly among the others."""
 
@@ -58,6 +60,7 @@ class Load:
         self.ticks = Ticks()
         self.journals: list[Journal] = []
         self._dial = dialler(target, target.link)
+        self._emulation: ApiPool | None = None
 
     def __enter__(self) -> Load:
         return self
@@ -93,9 +96,18 @@ class Load:
 
     def open_link(self, commands: list[Command], use: Callable[[Sock, Stream | None, Replies, bytes], None]) -> None:
         """Begin to open one connection; `use` is called when its commands are answered, and has to `poll.replace`."""
-        opening = Opening(self._dial(), self.target, self.wire, commands, use)
+        opening = Opening(self._dial(), self.target, self.wire, commands, use, self._say_by_request)
         self.poll.add(opening)
         opening.begin()
+
+    def _say_by_request(self, body: bytes) -> None:
+        """What the client of a stream says; the answer says nothing, what is answered comes on the stream."""
+        address = self.target.emulation
+        if self._emulation is None:
+            dial = dialler(self.target, address)
+            self._emulation = ApiPool(self.poll, [dial() for _ in range(SAYING_AT_ONCE)])
+        request = request_to(address, self.target.content_type, body)
+        self._emulation.post((request, time.perf_counter(), None))
 
     def connect(self, number: int) -> Command:
         """The connect command of a client."""

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import final
 
-from broker.bench.clients import Audience
+from broker.bench.clients import Audience, answer_ping
 from broker.bench.journal import Journal, Wrong
 from broker.bench.marks import find_keys, tail_of
 from broker.bench.opening import Stream
-from broker.bench.sockets import Sock, read, send
+from broker.bench.sockets import Sock, read
 
 __all__ = ["Member", "Places"]
 
@@ -44,8 +44,7 @@ class Member:
             if (sent := audience.sent_at.get(key)) is not None:
                 audience.latencies.add(now, sent)
         self._rest = tail_of(data)
-        if audience.wire.ping in data:
-            send(self.sock, audience.wire.pong)
+        answer_ping(data, self.sock, self._stream, audience.wire)
 
 
 @final

@@ -14,28 +14,50 @@ from broker.bench.sockets import Sock, read, send
 from broker.bench.target import Target
 from broker.bench.wire import Command, Wire, split_frames
 
-__all__ = ["Dechunker", "Opening", "Stream", "connect", "subscribe"]
+__all__ = ["Opening", "ResponseStream", "Say", "Stream", "connect", "subscribe"]
 
 _KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 
 Replies = list[dict[str, Any]]
 
 
+Say = Callable[[bytes], None]
+"""Sends the body of a request to `/emulation`."""
+
+
 class Stream(Protocol):
     """What turns the bytes of a transport into those that marks are looked for in."""
 
+    ping: bytes
+    """What tells a ping in them."""
+
     def feed(self, data: bytes) -> bytes: ...
+
+    def pong(self) -> None:
+        """Answer a ping."""
 
 
 @final
-class Dechunker:
-    """The body of a chunked response, whose head has been taken off; chunks may be cut anywhere."""
+class ResponseStream:
+    """The body of a chunked response, whose head has been taken off; chunks may be cut anywhere. Its client speaks by
+    requests of their own, which `say` sends."""
 
-    __slots__ = ("_left", "_rest")
+    __slots__ = ("_left", "_pong", "_rest", "_say", "_wire", "ping")
 
-    def __init__(self) -> None:
+    def __init__(self, wire: Wire, say: Say) -> None:
+        self.ping = wire.stream_ping
+        self._wire = wire
+        self._say = say
+        self._pong = b""
         self._left = 0
         self._rest = b""
+
+    def identify(self, hello: dict[str, Any]) -> None:
+        """Remember what a connect reply says about how to speak."""
+        self._pong = self._wire.emulated_pong(hello.get("node", ""), hello.get("session", ""))
+
+    def pong(self) -> None:
+        self._say(self._pong)
 
     def feed(self, data: bytes) -> bytes:
         """
@@ -79,8 +101,7 @@ def request(target: Target, wire: Wire, commands: Sequence[Command]) -> bytes:
     body = wire.payload(commands)
     if target.transport == "sse":
         return f"GET {link.path}?cf_connect={quote(body)} HTTP/1.1\r\n{head}\r\n".encode()
-    kind = "application/octet-stream" if target.codec == "protobuf" else "application/json"
-    head += f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+    head += f"Content-Type: {target.content_type}\r\nContent-Length: {len(body)}\r\n"
     return f"POST {link.path} HTTP/1.1\r\n{head}\r\n".encode() + body
 
 
@@ -95,8 +116,13 @@ class Opening:
         wire: Wire,
         commands: Sequence[Command],
         on_open: Callable[[Sock, Stream | None, Replies, bytes], None],
+        say: Say,
     ) -> None:
-        """`on_open` gets the socket, what its bytes go through, the replies, and all bytes that have come so far."""
+        """
+        Args:
+            on_open: gets the socket, what its bytes go through, the replies, and all bytes that have come so far.
+            say: for transports whose clients speak by requests.
+        """
         self.sock = sock
         self._target, self._wire = target, wire
         self._commands = commands
@@ -105,7 +131,7 @@ class Opening:
         self._data = b""
         self._raw = b""
         self._upgraded = False
-        self._stream = None if target.transport == "websocket" else Dechunker()
+        self._stream = None if target.transport == "websocket" else ResponseStream(wire, say)
         self._replies: Replies = []
 
     def begin(self) -> None:
@@ -127,6 +153,8 @@ class Opening:
             for reply in self._wire.replies(payload):
                 if "error" in reply:
                     raise ConnectionError(f"the server answered {reply}")
+                if self._stream is not None and "connect" in reply:
+                    self._stream.identify(reply["connect"])
                 if reply.get("id"):
                     self._missing -= 1
                     self._replies.append(reply)

@@ -112,6 +112,16 @@ class Target:
         return cls(link, api, name, tuple(pids), codec=codec, transport=transport, **others)
 
     @property
+    def emulation(self) -> Address:
+        """Where clients of a response without an end speak."""
+        return attrs.evolve(self.link, path=self.link.path.removesuffix(TRANSPORTS[self.transport]) + "/emulation")
+
+    @property
+    def content_type(self) -> str:
+        """Of what clients send by requests."""
+        return "application/octet-stream" if self.codec == "protobuf" else "application/json"
+
+    @property
     def local(self) -> bool:
         return self.link.local and self.api.local
 

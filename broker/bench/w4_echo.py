@@ -20,6 +20,8 @@ WARM_UP_SECONDS = 0.5
 def echo(load: Load) -> Outcome:
     """`settings.rate` deliveries a second, a seventh of them to the publisher alone."""
     settings = load.settings
+    if load.target.transport != "websocket":
+        raise ValueError("W4 sends its commands over WebSocket only")
     groups = max(settings.connections // GROUP, 1)
     count = groups * GROUP
     load.add_journals(count + groups)

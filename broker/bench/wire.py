@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from typing import Any, Protocol, final
 
 from google.protobuf.json_format import MessageToDict
+from msgspec import Raw
 
+from broker.protocol import EmulationRequest, write_emulation
 from broker.protocol.schema import client_pb2
 
 __all__ = ["Command", "JsonWire", "ProtobufWire", "Wire", "split_frames", "wire_of"]
@@ -27,6 +29,12 @@ class Wire(Protocol):
     """The server's ping as a whole frame (client protocol, "Ping Pong")."""
     pong: bytes
     """The client's answer, masked."""
+    stream_ping: bytes
+    """What only a ping holds in a response that does not end; publications of a load have no such bytes."""
+
+    def emulated_pong(self, node: str, session: str) -> bytes:
+        """The body of a request to `/emulation` that answers a ping."""
+        ...
 
     def payload(self, commands: Sequence[Command]) -> bytes:
         """Several commands as one message."""
@@ -53,6 +61,10 @@ class Wire(Protocol):
 class JsonWire:
     ping = b"\x81\x02{}"
     pong = b"\x81\x82\x00\x00\x00\x00{}"
+    stream_ping = b"{}\n"
+
+    def emulated_pong(self, node: str, session: str) -> bytes:
+        return json.dumps({"node": node, "session": session, "data": "{}"}).encode()
 
     def payload(self, commands: Sequence[Command]) -> bytes:
         return b"\n".join(json.dumps(command, separators=(",", ":")).encode() for command in commands)
@@ -76,6 +88,10 @@ class JsonWire:
 class ProtobufWire:
     ping = b"\x82\x01\x00"
     pong = b"\x82\x81\x00\x00\x00\x00\x00"
+    stream_ping = b"\x00"
+
+    def emulated_pong(self, node: str, session: str) -> bytes:
+        return write_emulation(EmulationRequest(node, session, Raw(b"\x00")))
 
     def payload(self, commands: Sequence[Command]) -> bytes:
         return b"".join(_delimited(_message(command).SerializeToString()) for command in commands)

@@ -15,10 +15,10 @@ from broker.bench.api import post
 from broker.bench.clients import Audience, Subscriber
 from broker.bench.journal import Journal
 from broker.bench.marks import KEY, MARK, data_of, find_keys, key_of, tail_of
-from broker.bench.opening import Dechunker
+from broker.bench.opening import ResponseStream
 from broker.bench.target import Address
 from broker.bench.tokens import make_token
-from broker.bench.wire import JsonWire, ProtobufWire, Wire, split_frames
+from broker.bench.wire import JsonWire, ProtobufWire, Wire, split_frames, wire_of
 from broker.protocol import PROTOBUF, FrameReader
 from broker.values import Secret
 
@@ -123,9 +123,13 @@ def test_a_close_frame_is_an_error() -> None:
 
 
 @given(st.lists(st.binary(min_size=1, max_size=50), max_size=20), st.data())
+def unheard(body: bytes) -> None:
+    raise AssertionError("nobody speaks")
+
+
 def test_chunks_are_joined_wherever_the_stream_is_cut(chunks: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
-    dechunker, body, at = Dechunker(), b"", 0
+    dechunker, body, at = ResponseStream(wire_of("json"), unheard), b"", 0
     while at < len(stream):
         size = data.draw(st.integers(1, len(stream) - at))
         body += dechunker.feed(stream[at : at + size])
@@ -135,7 +139,7 @@ def test_chunks_are_joined_wherever_the_stream_is_cut(chunks: list[bytes], data:
 
 def test_the_last_chunk_ends_a_stream() -> None:
     with pytest.raises(ConnectionError, match="ended"):
-        Dechunker().feed(b"1\r\nx\r\n0\r\n\r\n")
+        ResponseStream(wire_of("json"), unheard).feed(b"1\r\nx\r\n0\r\n\r\n")
 
 
 async def test_tokens_are_accepted() -> None:

@@ -14,7 +14,7 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.candidates import by_command
 from benchmarks.certificate import make_certificate
-from broker.bench import SHAPES, Failed, Outcome, Settings, Target, daemon, floor, run_load, running
+from broker.bench import SHAPES, Failed, Outcome, Settings, Target, daemon, floor, local, run_load, running
 from broker.cli import run
 
 pytestmark = pytest.mark.e2e
@@ -53,6 +53,26 @@ def test_shape(name: str, server: Target) -> None:
 def test_shape_in_protobuf(name: str, server: Target) -> None:
     outcome = small(name, attrs.evolve(server, codec="protobuf"))
     assert outcome.figures[SHAPES[name].figure] > 0
+
+
+@pytest.mark.parametrize(
+    ("transport", "codec"), [("sse", "json"), ("http_stream", "json"), ("http_stream", "protobuf")]
+)
+def test_streams_longer_than_a_pong_may_take(transport: str, codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever does not answer the first pings is cut off within 1.9 s."""
+    pings = {"insecure": True, "ping_interval": "1s", "pong_timeout": "900ms"}
+    monkeypatch.setitem(local.CONFIG, "client", pings)
+    with running(daemon(), transport=transport, codec=codec) as target:
+        assert target.transport == transport
+        assert small("W3p", target, seconds=2.2, rate=400.0).figures["deliveries/CPU-s"] > 0
+        assert small("W2", target).figures["kernel KiB/connection"] >= 0
+        assert small("W1", target, seconds=0.3).figures["deliveries/CPU-s"] > 0
+
+
+@pytest.mark.parametrize("name", ["W4", "W11", "W11r"])
+def test_shapes_whose_clients_speak_are_for_websocket(name: str, server: Target) -> None:
+    with pytest.raises(Failed, match="over WebSocket only"):
+        small(name, attrs.evolve(server, transport="sse"))
 
 
 @pytest.mark.parametrize("name", ["W3p", "W9"])
