@@ -31,7 +31,10 @@ class Member:
 
     def readable(self) -> None:
         data = read(self.sock)
-        self.feed(data if self._stream is None else self._stream.feed(data))
+        if self._stream is not None:
+            data = self._stream.feed(data)
+        answer_ping(data, self.sock, self._stream, self._audience.wire)
+        self.feed(data)
 
     def feed(self, data: bytes) -> None:
         """Bytes of the connection, such as those that came before it was ready."""
@@ -44,7 +47,6 @@ class Member:
             if (sent := audience.sent_at.get(key)) is not None:
                 audience.latencies.add(now, sent)
         self._rest = tail_of(data)
-        answer_ping(data, self.sock, self._stream, audience.wire)
 
 
 @final

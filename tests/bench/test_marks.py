@@ -122,11 +122,11 @@ def test_a_close_frame_is_an_error() -> None:
         split_frames(b"\x81\x02{}\x88\x0d" + (3501).to_bytes(2, "big") + b"bad request")
 
 
-@given(st.lists(st.binary(min_size=1, max_size=50), max_size=20), st.data())
 def unheard(body: bytes) -> None:
     raise AssertionError("nobody speaks")
 
 
+@given(st.lists(st.binary(min_size=1, max_size=50), max_size=20), st.data())
 def test_chunks_are_joined_wherever_the_stream_is_cut(chunks: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
     dechunker, body, at = ResponseStream(wire_of("json"), unheard), b"", 0

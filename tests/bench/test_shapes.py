@@ -55,9 +55,7 @@ def test_shape_in_protobuf(name: str, server: Target) -> None:
     assert outcome.figures[SHAPES[name].figure] > 0
 
 
-@pytest.mark.parametrize(
-    ("transport", "codec"), [("sse", "json"), ("http_stream", "json"), ("http_stream", "protobuf")]
-)
+@pytest.mark.parametrize(("transport", "codec"), [("sse", "json"), ("http_stream", "protobuf")])
 def test_streams_longer_than_a_pong_may_take(transport: str, codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever does not answer the first pings is cut off within 1.9 s."""
     pings = {"insecure": True, "ping_interval": "1s", "pong_timeout": "900ms"}
@@ -65,7 +63,7 @@ def test_streams_longer_than_a_pong_may_take(transport: str, codec: str, monkeyp
     with running(daemon(), transport=transport, codec=codec) as target:
         assert target.transport == transport
         assert small("W3p", target, seconds=2.2, rate=400.0).figures["deliveries/CPU-s"] > 0
-        assert small("W2", target).figures["kernel KiB/connection"] >= 0
+        assert "KiB/connection" in small("W2", target).figures
         assert small("W1", target, seconds=0.3).figures["deliveries/CPU-s"] > 0
 
 
