@@ -45,6 +45,7 @@ from broker.transports import (
     UniWebSocketEndpoint,
     WebSocketEndpoint,
     host,
+    init_route,
     open_doors,
 )
 
@@ -236,6 +237,8 @@ def _sites(
         external.upgrades[_path(config.uni_websocket.handler_prefix)] = UniWebSocketEndpoint(
             context, config.uni_websocket, origins, admission, node.counters, user_header
         )
+    if config.init.enabled:
+        external.routes[_path(config.init.handler_prefix)] = init_route(origins)
     if config.sockjs.enabled:
         prefix = _path(config.sockjs.handler_prefix)
         external.folders[prefix] = SockJs(

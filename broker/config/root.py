@@ -26,7 +26,6 @@ from broker.config.unbuilt.operations import (
     AdminOptions,
     DebugOptions,
     GraphiteOptions,
-    InitOptions,
     OpenTelemetryOptions,
     SwaggerOptions,
     UsageStatsOptions,
@@ -43,6 +42,7 @@ from broker.observe.options import HealthOptions, LogOptions, PrometheusOptions
 from broker.transports.options import (
     EmulationOptions,
     HttpStreamOptions,
+    InitOptions,
     SockJsOptions,
     SseOptions,
     UniHttpStreamOptions,

@@ -5,6 +5,7 @@ from broker.transports.asgi import ASGIApp, host
 from broker.transports.binding import bind_tcp, bind_unix, reserve_tcp
 from broker.transports.door import Doors, Drain, Listening, open_doors
 from broker.transports.endpoint import WebSocketEndpoint
+from broker.transports.init import init_route
 from broker.transports.options import EmulationOptions, HttpServerOptions, SockJsOptions, WebSocketOptions
 from broker.transports.origin import Origins
 from broker.transports.proxies import TrustedProxies, parse_network
@@ -34,6 +35,7 @@ __all__ = [
     "bind_tcp",
     "bind_unix",
     "host",
+    "init_route",
     "open_doors",
     "parse_network",
     "reserve_tcp",

@@ -161,6 +161,15 @@ class EmulationOptions:
 
 @final
 @attrs.frozen(kw_only=True)
+class InitOptions:
+    """`init`."""
+
+    enabled: bool = False
+    handler_prefix: str = "/connection/init"
+
+
+@final
+@attrs.frozen(kw_only=True)
 class SockJsOptions:
     """The `sockjs` section: our own, with the names and defaults of Centrifugo 5 (`sockjs`, `sockjs_url`,
     `sockjs_handler_prefix`), which was the last to have it."""

@@ -37,7 +37,6 @@ ASKS = [
     ("admin.enabled", True),
     ("swagger.enabled", True),
     ("debug.enabled", True),
-    ("init.enabled", True),
     ("prometheus.instrument_http_handlers", True),
     ("prometheus.recovered_publications_histogram", True),
     ("prometheus.native_histograms", True),

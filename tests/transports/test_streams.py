@@ -382,3 +382,16 @@ async def test_off_by_default() -> None:
         for path in ("http_stream", "sse", "uni_sse", "uni_http_stream", "uni_websocket"):
             assert (await house.http("POST", f"/connection/{path}", b"{}")).status == 404
         assert (await house.http("POST", "/emulation", b"{}")).status == 404
+
+
+async def test_init() -> None:
+    async with open_house(on(client={"allowed_origins": ["http://ok.example"]}, init={"enabled": True})) as house:
+        answer = await house.http("GET", "/connection/init", b"", {"Origin": "http://ok.example"})
+        assert (answer.status, answer.body) == (200, b"{}")
+        assert answer.headers["content-type"] == "application/json; charset=utf-8"
+        assert answer.headers["access-control-allow-origin"] == "http://ok.example"
+        assert (await house.http("GET", "/connection/init")).status == 200
+        assert (await house.http("POST", "/connection/init")).status == 405
+        assert (await house.http("GET", "/connection/init", b"", {"Origin": "http://evil.example"})).status == 403
+    async with open_house(on()) as house:
+        assert (await house.http("GET", "/connection/init")).status == 404

@@ -69,7 +69,6 @@ _ASKS: Final = (
     _Ask("admin.enabled", "the admin web interface is"),
     _Ask("swagger.enabled", "the Swagger page is"),
     _Ask("debug.enabled", "the profiling endpoint is"),
-    _Ask("init.enabled", "the connection init endpoint is"),
     _Ask("prometheus.instrument_http_handlers", "metrics of HTTP handlers are"),
     _Ask("prometheus.recovered_publications_histogram", "the histogram of recovered publications is"),
     _Ask("prometheus.native_histograms", "native histograms are"),

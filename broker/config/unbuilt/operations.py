@@ -44,15 +44,6 @@ class DebugOptions:
 
 @final
 @attrs.frozen(kw_only=True)
-class InitOptions:
-    """`init`."""
-
-    enabled: bool = False
-    handler_prefix: str = "/connection/init"
-
-
-@final
-@attrs.frozen(kw_only=True)
 class OpenTelemetryOptions:
     """`opentelemetry`."""
 
