@@ -37,9 +37,9 @@ http {{
 @final
 class Nginx:
     """One process, before one port or before several in turn. `without` are lines that are left out of the guide's
-    configuration, as patterns."""
+    configuration, as patterns; `more` is added to every location."""
 
-    def __init__(self, folder: Path, target: int | Sequence[int], *without: str) -> None:
+    def __init__(self, folder: Path, target: int | Sequence[int], *without: str, more: str = "") -> None:
         guide = re.search(r"^```nginx\n(.*?)^```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
         assert guide is not None
         self.port = free_port()
@@ -49,6 +49,7 @@ class Nginx:
         for pattern in without:
             site, count = re.subn(f"(?m)^.*{pattern}.*$\n", "", site)
             assert count
+        site = site.replace("proxy_pass ", f"{more}\n        proxy_pass ")
         folder.mkdir()
         config = folder / "nginx.conf"
         config.write_text(MAIN.format(folder=folder, site=site))

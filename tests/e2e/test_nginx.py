@@ -13,7 +13,7 @@ import trio
 
 from tests.e2e.conftest import GetBroker, GetSdk, StartBroker
 from tests.e2e.daemon import PEER, Daemon
-from tests.e2e.http import request
+from tests.e2e.http import Answer, request
 from tests.e2e.nginx import Nginx
 from tests.e2e.relay import Relay
 
@@ -36,8 +36,8 @@ async def nginx_before(tmp_path: Path, broker: GetBroker) -> AsyncIterator[Start
     """Starts nginx before a port. It is stopped before the daemon is looked at."""
     started: list[Nginx] = []
 
-    async def start(port: int, *without: str) -> Nginx:
-        nginx = Nginx(tmp_path / f"nginx{len(started)}", port, *without)
+    async def start(port: int, *without: str, more: str = "") -> Nginx:
+        nginx = Nginx(tmp_path / f"nginx{len(started)}", port, *without, more=more)
         started.append(nginx)
         await nginx.ready()
         return nginx
@@ -81,20 +81,57 @@ async def test_streams_get_through_at_once(
 ) -> None:
     daemon = await broker(CONFIG)
     nginx = await nginx_before(daemon.port, *without)
-    connect = '{"id":1,"connect":{}}\n' + json.dumps({"id": 2, "subscribe": {"channel": key}})
-    if way == "uni_sse":
-        connect = json.dumps({"subs": {key: {}}})
-    method, query, body = (
-        ("POST", "", connect) if way == "http_stream" else ("GET", f"?cf_connect={quote(connect)}", "")
-    )
-    request_head = f"{method} /connection/{way}{query} HTTP/1.1\r\nHost: broker\r\nContent-Length: {len(body)}\r\n\r\n"
     async with await trio.open_tcp_stream("127.0.0.1", nginx.port) as stream:
-        await stream.send_all((request_head + body).encode())
+        await stream.send_all(subscribing(way, key))
         await until(stream, b'"subs":' if way == "uni_sse" else b'"subscribe":')
         await daemon.api("publish", channel=key, data="hello")
         await until(stream, b'"data":"hello"')
     with trio.fail_after(3):
         await daemon.settle()
+
+
+def subscribing(way: str, channel: str) -> bytes:
+    """The request for a stream that is subscribed from the start."""
+    connect = '{"id":1,"connect":{}}\n' + json.dumps({"id": 2, "subscribe": {"channel": channel}})
+    if way == "uni_sse":
+        connect = json.dumps({"subs": {channel: {}}})
+    method, query, body = (
+        ("POST", "", connect) if way == "http_stream" else ("GET", f"?cf_connect={quote(connect)}", "")
+    )
+    head = f"{method} /connection/{way}{query} HTTP/1.1\r\nHost: broker\r\nContent-Length: {len(body)}\r\n\r\n"
+    return (head + body).encode()
+
+
+@pytest.mark.parametrize("way", ["http_stream", "sse", "uni_sse", "xhr_streaming"])
+async def test_it_is_the_header_that_lets_streams_through(
+    way: str, broker: GetBroker, nginx_before: StartNginx, key: str
+) -> None:
+    """Where nginx speaks HTTP/1.0 and may not heed `X-Accel-Buffering`, it keeps back to the very end what it otherwise
+    lets through at once (`test_to_nginx_that_speaks_http_1_0`). What is chunked it passes on anyway."""
+    daemon = await broker(CONFIG)
+    nginx = await nginx_before(daemon.port, HTTP_1_1, BUFFERING, more="proxy_ignore_headers X-Accel-Buffering;")
+    async with await trio.open_tcp_stream("127.0.0.1", nginx.port) as stream:
+        if way == "xhr_streaming":
+            path = f"/connection/sockjs/000/{key}/{way}"
+            await stream.send_all(f"POST {path} HTTP/1.1\r\nHost: broker\r\nContent-Length: 0\r\n\r\n".encode())
+            with trio.fail_after(5):
+                while (await _send(daemon, key, r'["{\"id\":1,\"connect\":{}}"]')).status != 204:  # noqa: ASYNC110
+                    await trio.sleep(0.01)  # nginx has not asked for the session yet, and nobody tells us when
+        else:
+            await stream.send_all(subscribing(way, key))
+        with trio.fail_after(5):
+            while not (await daemon.gauges())["clients"]:  # noqa: ASYNC110 (nobody tells us: it is another process)
+                await trio.sleep(0.01)
+        await daemon.api("publish", channel=key, data="hello")
+        came = b""
+        with trio.move_on_after(0.5):
+            while True:
+                came += await stream.receive_some()
+        assert not re.search(b"connect|hello", came)
+        await daemon.api("disconnect", user="")
+        came += await until(stream, b"force disconnect")
+        assert b"connect" in came
+        assert way == "xhr_streaming" or b'"hello"' in came
 
 
 async def stream_of(port: int, way: str, session: str) -> trio.SocketStream:
@@ -116,8 +153,11 @@ async def until(stream: trio.SocketStream, end: bytes) -> bytes:
 
 
 async def send(daemon: Daemon, session: str, messages: str) -> None:
-    answer = await request(daemon.port, "POST", f"/connection/sockjs/000/{session}/xhr_send", body=messages.encode())
-    assert answer.status == 204
+    assert (await _send(daemon, session, messages)).status == 204
+
+
+async def _send(daemon: Daemon, session: str, messages: str) -> Answer:
+    return await request(daemon.port, "POST", f"/connection/sockjs/000/{session}/xhr_send", body=messages.encode())
 
 
 @pytest.mark.parametrize("way", ["xhr_streaming", "eventsource"])
