@@ -5,7 +5,7 @@ Question and answers are Centrifugo's messages (package `centrifugal.centrifugo.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Final
 
@@ -26,8 +26,11 @@ _AT_A_TIME: Final = 4096
 """Channels that are looked at between two checkpoints."""
 
 
-def answer_channels(cluster: Cluster, channels: Callable[[], Mapping[str, int]]) -> None:
-    """Have `cluster` answer the question with what `channels` tells: subscribers by channel."""
+def answer_channels(cluster: Cluster, channels: Callable[[], Iterable[tuple[str, int]]]) -> None:
+    """Have `cluster` answer the question with what `channels` tells: channels, each with its subscribers.
+
+    It is iterated over with pauses, in which channels may come and go.
+    """
 
     async def answer(data: bytes) -> Reply:
         try:
@@ -35,7 +38,7 @@ def answer_channels(cluster: Cluster, channels: Callable[[], Mapping[str, int]])
             matches = compile_glob(pattern).fullmatch if pattern else None
         except (DecodeError, ValueError):
             return _INVALID
-        found = iter(channels().items())
+        found = iter(channels())
         parts: list[bytes] = []  # of a message: one after another they are the whole
         while some := list(islice(found, _AT_A_TIME)):
             if parts:

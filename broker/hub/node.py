@@ -328,8 +328,10 @@ class Node:
         """
         return await survey_channels(self.cluster, pattern)
 
-    def _local_channels(self) -> dict[str, int]:
-        return {channel.name: channel.subscriptions for channel in self.registry.live_channels()}
+    def _local_channels(self) -> Iterator[tuple[str, int]]:
+        for channel in tuple(self.registry.channels.values()):
+            if channel.subscriptions:
+                yield channel.name, channel.subscriptions
 
 
 @final

@@ -277,7 +277,7 @@ async def test_what_is_too_long_for_the_engine_is_no_answer() -> None:
 async def test_ten_thousand_channels_are_told_in_parts() -> None:
     async with open_fleet(2, options()) as (_, (a, b)):
         everything = {f"channel {number}": number % 7 + 1 for number in range(10_000)}
-        answer_channels(b.server.node.cluster, lambda: everything)
+        answer_channels(b.server.node.cluster, everything.items)
         assert await channels_of(a) == everything
         assert await channels_of(a, "channel 99?") == {
             f"channel 99{n}": everything[f"channel 99{n}"] for n in range(10)

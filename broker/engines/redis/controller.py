@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from contextlib import suppress
 from typing import final
@@ -11,6 +10,7 @@ import trio
 
 from broker.eager import own_task
 from broker.engines.redis.link import Call
+from broker.engines.redis.names import shard_index
 from broker.engines.redis.shard import Shards
 from broker.hub import EngineUnavailable
 
@@ -19,11 +19,11 @@ __all__ = ["RedisController"]
 
 @final
 class RedisController:
-    """Every node hears every shard; what is sent goes through one of them, in turn."""
+    """Every node hears every shard, and what is sent goes through one that is there: what is for all always through the
+    same, and so what is for one node, so that it comes in order. (Centrifugo takes them in turn.)"""
 
     def __init__(self, shards: Shards) -> None:
         self._shards = shards
-        self._turn = itertools.cycle(shards.all)
         self._beginning: list[Call] = []
         self._begun: trio.Event | None = None
 
@@ -34,7 +34,8 @@ class RedisController:
 
     async def publish_control(self, data: bytes, node: str = "") -> None:
         await self._listening()
-        redis = next(self._turn)
+        there = [redis for redis in self._shards.all if redis.up] or self._shards.all
+        redis = there[shard_index(node, len(there)) if node else 0]
         name = redis.names.node(node) if node else redis.names.control
         await redis.commands.call(name, b"PUBLISH", name, data)
 

@@ -27,6 +27,11 @@ class Redis:
     hears: bool
 
     @property
+    def up(self) -> bool:
+        """Whether commands and messages have a way, as far as is known."""
+        return all(line.link is not None for line in self.lines)
+
+    @property
     def lines(self) -> Sequence[Line]:
         """All links of this shard."""
         return (*self.commands.lines, self.pubsub.line) if self.hears else self.commands.lines
