@@ -63,7 +63,6 @@ def test_streams_longer_than_a_pong_may_take(transport: str, codec: str, monkeyp
     with running(daemon(), transport=transport, codec=codec) as target:
         assert target.transport == transport
         assert small("W3p", target, seconds=2.2, rate=400.0).figures["deliveries/CPU-s"] > 0
-        assert "KiB/connection" in small("W2", target).figures
         assert small("W1", target, seconds=0.3).figures["deliveries/CPU-s"] > 0
 
 
