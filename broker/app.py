@@ -152,7 +152,7 @@ async def open_server(
     """
     if not isinstance(config, Config):
         config = configure(config)
-    rng = rng or random.SystemRandom()
+    rng = rng or random.Random()  # seeded by the system; nothing that it makes is a secret
     external, internal = addresses(config)
     name = config.node.name or f"{platform.node()}_{external[1]}"
     if siblings is not None:

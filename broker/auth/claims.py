@@ -50,8 +50,7 @@ _NO_CLAIMS: Final = SubscriptionClaims()
 
 
 @final
-@attrs.frozen
-class ConnectToken:
+class ConnectToken(Struct, frozen=True):
     """Who connects. `user` is "" for an anonymous user; `expire_at` is in Unix seconds, 0 for never.
 
     `info` is what other clients see, `meta` what only backends see. `subs` are server-side subscriptions by channel.
@@ -65,8 +64,7 @@ class ConnectToken:
 
 
 @final
-@attrs.frozen
-class SubscriptionToken:
+class SubscriptionToken(Struct, frozen=True):
     """Who may subscribe to what. The caller compares `user`, `channel` and, if it is not empty, `client`."""
 
     user: str
@@ -79,8 +77,7 @@ class SubscriptionToken:
 
 
 @final
-@attrs.frozen
-class Registered:
+class Registered(Struct, frozen=True):
     """The claims that decide whether a token counts. `exp` and `nbf` are Unix seconds, None if absent."""
 
     issuer: str

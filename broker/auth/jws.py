@@ -6,7 +6,6 @@ import binascii
 from functools import lru_cache
 from typing import Final, final
 
-import attrs
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
@@ -28,8 +27,7 @@ class _Header(Struct):
 
 
 @final
-@attrs.frozen
-class SignedToken:
+class SignedToken(Struct, frozen=True):
     """A token in parts; its signature covers `signed`."""
 
     algorithm: str

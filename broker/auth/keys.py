@@ -47,19 +47,24 @@ class Key(Protocol):
 
 
 @final
-@attrs.frozen
 class HmacKey:
     """A shared secret."""
 
-    _secret: bytes = attrs.field(repr=False)
+    def __init__(self, secret: bytes) -> None:
+        # what depends on the secret alone is done once, not for each token
+        self._begun = {name: hmac.new(secret, digestmod=digest) for name, digest in _HASHES.items()}
 
     @property
     def algorithms(self) -> frozenset[str]:
         return frozenset(_HASHES)
 
     def verify(self, algorithm: str, signed: bytes, signature: bytes) -> bool:
-        digest = _HASHES.get(algorithm)
-        return digest is not None and hmac.compare_digest(hmac.digest(self._secret, signed, digest), signature)
+        begun = self._begun.get(algorithm)
+        if begun is None:
+            return False
+        mac = begun.copy()
+        mac.update(signed)
+        return hmac.compare_digest(mac.digest(), signature)
 
 
 @final

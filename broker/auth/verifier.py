@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Generic, TypeVar, final
 
-import attrs
+from msgspec import Struct
 
 from broker.auth.claims import (
     ConnectToken,
@@ -49,8 +49,7 @@ T = TypeVar("T")
 
 
 @final
-@attrs.frozen
-class _Genuine(Generic[T]):
+class _Genuine(Struct, Generic[T], frozen=True):
     """A token whose signature holds, to be relied on until `until` (Unix seconds). Its own times are another matter."""
 
     registered: Registered

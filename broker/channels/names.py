@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Any, Final, final
 
 import attrs
+import msgspec
+from msgspec import Struct
 
 from broker.channels.options import ChannelOptions, ChannelsOptions
 from broker.channels.patterns import compile_re2
@@ -48,8 +50,7 @@ _KINDS: Final = {
 
 
 @final
-@attrs.frozen
-class Resolved:
+class Resolved(Struct, frozen=True):
     """All that follows from a channel's name alone.
 
     Attributes:
@@ -62,6 +63,7 @@ class Resolved:
         valid: whether clients may use the name at all.
         private: subscribing needs a token.
         user_limited: only users named in it may subscribe, others need a token.
+        remembered: for what else follows from the options alone; the same for all channels with these options.
     """
 
     channel: str
@@ -72,6 +74,7 @@ class Resolved:
     valid: bool
     private: bool
     user_limited: bool
+    remembered: dict[object, Any] = msgspec.field(default_factory=dict)
 
     @property
     def history_meta_ttl(self) -> float:
@@ -90,6 +93,7 @@ class _Namespace:
     options: ChannelOptions
     kind: int
     pattern: re.Pattern[str] | None
+    remembered: dict[object, Any] = attrs.field(factory=dict)
 
 
 @final
@@ -109,7 +113,7 @@ class Channels:
         """
         self._options = options
         self._hooks = hooks
-        self._backed: dict[tuple[str, tuple[tuple[str, str], ...]], ChannelOptions] = {}
+        self._backed: dict[tuple[str, tuple[tuple[str, str], ...]], _Namespace] = {}
         self._resolved: dict[str, Resolved] = {}
         self._namespaces = {"": self._namespace(options.without_namespace)}
         for namespace in options.namespaces:
@@ -177,18 +181,18 @@ class Channels:
         if namespace is None:
             return None
         boundary = options.user_boundary
-        channel_options = namespace.options
         if self._hooks is not None and (hooks := self._hooks(channel)):
-            channel_options = self._with_hooks(name, channel_options, hooks)
+            namespace = self._with_hooks(name, namespace, hooks)
         resolved = Resolved(
             channel=channel,
             namespace=name,
             rest=rest,
-            options=channel_options,
+            options=namespace.options,
             kind=namespace.kind,
             valid=self._valid(channel, rest, namespace.pattern),
             private=private,
             user_limited=namespace.options.allow_user_limited_channels and bool(boundary) and boundary in channel,
+            remembered=namespace.remembered,
         )
         if len(channel) <= options.max_length:  # longer names come from nobody honest, and would fill the memory
             if len(self._resolved) >= _CACHE_SIZE:
@@ -196,16 +200,15 @@ class Channels:
             self._resolved[channel] = resolved
         return resolved
 
-    def _with_hooks(
-        self, namespace: str, options: ChannelOptions, hooks: tuple[tuple[str, str], ...]
-    ) -> ChannelOptions:
+    def _with_hooks(self, name: str, namespace: _Namespace, hooks: tuple[tuple[str, str], ...]) -> _Namespace:
         """As if the namespace named these proxies. There are only a few different ones."""
-        backed = self._backed.get((namespace, hooks))
+        backed = self._backed.get((name, hooks))
         if backed is None:
             named: dict[str, Any] = {}
-            for kind, name in hooks:
-                named |= {f"{kind}_proxy_enabled": True, f"{kind}_proxy_name": name}
-            backed = self._backed[namespace, hooks] = attrs.evolve(options, **named)
+            for kind, proxy in hooks:
+                named |= {f"{kind}_proxy_enabled": True, f"{kind}_proxy_name": proxy}
+            options = attrs.evolve(namespace.options, **named)
+            backed = self._backed[name, hooks] = _Namespace(options, namespace.kind, namespace.pattern)
         return backed
 
     def _valid(self, channel: str, rest: str, pattern: re.Pattern[str] | None) -> bool:

@@ -229,7 +229,17 @@ class SubscribeGrant:
         data: bytes = b"",
     ) -> SubscribeGrant:
         """What the namespace gives to everybody, with what a token or a backend replaces."""
-        options = resolved.options
+        if override is not NO_OVERRIDE or expire_at or chan_info or data:
+            return cls._of(resolved.options, source, override, expire_at, chan_info, data)
+        grant: SubscribeGrant | None = resolved.remembered.get(source)
+        if grant is None:
+            grant = resolved.remembered[source] = cls._of(resolved.options, source, override, 0, b"", b"")
+        return grant
+
+    @classmethod
+    def _of(
+        cls, options: ChannelOptions, source: Source, override: Override, expire_at: int, chan_info: bytes, data: bytes
+    ) -> SubscribeGrant:
         recoverable = _either(override.force_recovery, options.force_recovery)
         cache = options.force_recovery_mode == "cache"
         return cls(

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Final, final
 from urllib.parse import unquote
 
-import attrs
 import httptools
+from msgspec import Struct
 
 __all__ = ["MAX_HEAD", "Head", "HttpError", "Request", "check_octets", "parse_head"]
 
@@ -21,7 +21,7 @@ MAX_HEAD: Final = 16_384
 """Bytes of a request head with its empty line."""
 _MAX_FIELDS: Final = 100
 
-_REQUEST_LINE: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([!-~]+) HTTP/([0-9])\.([0-9])\r\n")
+_REQUEST_LINE: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32} [!-~]+ HTTP/[0-9]\.[0-9]\r\n")
 _PATH_AND_QUERY: Final = re.compile(r"(/[^?#]*)(?:\?([^#]*))?")
 _HOST: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+;=%:\[\]-]*")
 _LENGTH: Final = re.compile(rb"[0-9]{1,15}")
@@ -41,8 +41,7 @@ class HttpError(Exception):
 
 
 @final
-@attrs.frozen
-class Head:
+class Head(Struct, frozen=True):
     """Everything of a request but its body. Shared between equal requests, so never changed.
 
     Attributes:
@@ -70,8 +69,7 @@ class Head:
 
 
 @final
-@attrs.frozen
-class Request:
+class Request(Struct, frozen=True):
     """A whole request. `address` is where it comes from, as far as that is known."""
 
     head: Head
@@ -116,34 +114,35 @@ def _parse(raw: bytes) -> Head:
     line = _REQUEST_LINE.match(raw)
     if line is None:
         raise HttpError(400, "malformed request line")
-    method, target, major, minor = (part.decode("ascii") for part in line.groups())
-    if major != "1" or minor not in "01":
+    method, target, version = line[0][:-2].decode("ascii").split(" ")
+    if version != "HTTP/1.1" and version != "HTTP/1.0":
         raise HttpError(505, "HTTP version not supported")
+    newest = version == "HTTP/1.1"
     path, query = _split_target(method, target)
     headers = _parse_fields(raw)
 
     host = headers.get(b"host")
     if host is None:
-        if minor == "1":
+        if newest:
             raise HttpError(400, "missing Host header")
     elif not _HOST.fullmatch(host):  # two of them are joined by a comma, which none has
         raise HttpError(400, "malformed Host header")
-    length, chunked = _framing(headers, minor)
+    length, chunked = _framing(headers, newest=newest)
     connection = [token.strip(b" \t") for token in headers.get(b"connection", b"").lower().split(b",")]
     expectation = headers.get(b"expect", b"").lower()
-    if expectation not in (b"", b"100-continue"):
+    if expectation and expectation != b"100-continue":
         raise HttpError(417, "expectation failed")
     return Head(
         method=method,
         target=target,
         path=path,
         query=query,
-        http_version=f"1.{minor}",
+        http_version=version[5:],
         headers=headers,
         content_length=length,
         chunked=chunked,
-        keep_alive=b"close" not in connection and (minor == "1" or b"keep-alive" in connection),
-        expects_continue=bool(expectation) and minor == "1",
+        keep_alive=b"close" not in connection and (newest or b"keep-alive" in connection),
+        expects_continue=bool(expectation) and newest,
     )
 
 
@@ -197,11 +196,11 @@ def _parse_fields(raw: bytes) -> dict[bytes, bytes]:
     return headers
 
 
-def _framing(headers: Mapping[bytes, bytes], minor: str) -> tuple[int, bool]:
+def _framing(headers: Mapping[bytes, bytes], *, newest: bool) -> tuple[int, bool]:
     """Length of the body, or that it is chunked. Several lengths are joined by a comma, and so refused."""
     length, coding = headers.get(b"content-length"), headers.get(b"transfer-encoding")
     if coding is not None:
-        if length is not None or minor == "0" or coding.lower() != b"chunked":
+        if length is not None or not newest or coding.lower() != b"chunked":
             raise HttpError(400, "ambiguous length of the body")
         return 0, True
     if length is None:

@@ -34,7 +34,7 @@ from broker.hub.ports import (
     publish_options,
 )
 from broker.hub.registry import Registry
-from broker.hub.subscription import DeltaMode, GroupKey, Subscription, patched
+from broker.hub.subscription import DeltaMode, GroupKey, Subscription, patched, plain_key
 from broker.hub.timers import Timed, TimerWheel
 
 __all__ = [
@@ -81,5 +81,6 @@ __all__ = [
     "UnsubscribeUser",
     "open_node",
     "patched",
+    "plain_key",
     "publish_options",
 ]

@@ -185,9 +185,7 @@ class Node:
         while True:
             channel = self.registry.channels.get(name)
             if channel is None:
-                channel = self.registry.channels[name] = Channel(name, self._spawn)
-                channel.ready = trio.Event()
-                self._run(self._begin_delivery(channel, channel.ready))
+                channel = self._begin_delivery(name)
             ready = channel.ready
             if ready is not None:
                 await own_task()
@@ -197,8 +195,17 @@ class Node:
             if ready is None:
                 return channel
 
-    async def _begin_delivery(self, channel: Channel, ready: trio.Event) -> None:
-        """A task of the hub, not of the client that came first: if that one goes, the others still want it."""
+    def _begin_delivery(self, name: str) -> Channel:
+        channel = self.registry.channels[name] = Channel(name, self._spawn)
+        work = self._deliver_to(channel)
+        done, _ = begin(work)
+        if not done:
+            channel.ready = trio.Event()
+            self._nursery.start_soon(go_on, work)
+        return channel
+
+    async def _deliver_to(self, channel: Channel) -> None:
+        """Work of the hub, not of the client that came first: if that one goes, the others still want it."""
         self.counters.actions["broker_subscribe"] += 1
         try:
             await self._broker.subscribe(channel.name)
@@ -208,8 +215,9 @@ class Node:
         else:
             self._idle[channel.name] = self._clock()  # until it has a subscriber
         finally:
-            channel.ready = None
-            ready.set()
+            ready, channel.ready = channel.ready, None
+            if ready is not None:
+                ready.set()
 
     def release(self, channel: Channel) -> None:
         """Call after a subscription was removed: a channel that nobody uses goes after a moment."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple, final
 
 from broker.hub.ports import Subscriber
 from broker.protocol import ClientInfo, Filter, Publication, fossil
 from broker.protocol.wire import Wire
 
-__all__ = ["DeltaMode", "Event", "Group", "GroupKey", "Subscription", "encode"]
+__all__ = ["DeltaMode", "Event", "Group", "GroupKey", "Subscription", "encode", "plain_key"]
 
 
 @final
@@ -25,6 +26,8 @@ class DeltaMode(enum.Enum):
     FIRST = 1
     PATCHES = 2
 
+    __hash__ = object.__hash__  # that of Enum is a method in Python, and keys of groups are hashed all the time
+
 
 class GroupKey(NamedTuple):
     """What makes subscriptions of one channel get the same bytes."""
@@ -33,6 +36,12 @@ class GroupKey(NamedTuple):
     delta: DeltaMode
     join_leave: bool
     filter: Filter | None
+
+
+@lru_cache(maxsize=64)  # more than a server has wires
+def plain_key(wire: Wire) -> GroupKey:
+    """The key of those who get publications as they are."""
+    return GroupKey(wire, DeltaMode.OFF, False, None)
 
 
 @final

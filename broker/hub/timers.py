@@ -51,14 +51,20 @@ class TimerWheel:
 
         A time that is over is the next tick: who arms again from `on_timer` cannot keep the others waiting.
         """
+        slots = self._slots
         if timed.slot is not None:
-            self.disarm(timed)
+            slot = slots.get(timed.slot)
+            if slot is not None:
+                slot.pop(timed, None)
+            timed.slot = None
         if when == math.inf:
             return
-        number = math.ceil(max(when / _TICK, self._fired + 1))
-        slot = self._slots.get(number)
+        number = math.ceil(when / _TICK)
+        if number <= self._fired:
+            number = int(self._fired) + 1
+        slot = slots.get(number)
         if slot is None:
-            slot = self._slots[number] = {}
+            slot = slots[number] = {}
             heapq.heappush(self._heap, number)
             if number < self._next:
                 self._changed.set()

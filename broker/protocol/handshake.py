@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import base64
+import binascii
 import hashlib
 import re
 from collections.abc import Mapping
 from typing import Final, final
 from urllib.parse import parse_qs
 
-import attrs
+from msgspec import Struct
 
 from broker.protocol.deflate import DEFLATE_ANSWER, accepts_deflate
 
@@ -28,8 +28,7 @@ _SWITCHING: Final = (
 
 
 @final
-@attrs.frozen
-class Handshake:
+class Handshake(Struct, frozen=True):
     """What was agreed. `subprotocol` is empty if the client listed none that is known. `response` is the whole 101."""
 
     subprotocol: str
@@ -48,7 +47,7 @@ class HandshakeError(Exception):
 
 def accept_key(key: bytes) -> bytes:
     """The answer to a `Sec-WebSocket-Key`."""
-    return base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
+    return binascii.b2a_base64(hashlib.sha1(key + _GUID, usedforsecurity=False).digest(), newline=False)
 
 
 def handshake(method: str, headers: Mapping[bytes, bytes], *, deflate: bool = False) -> Handshake:
@@ -61,13 +60,13 @@ def handshake(method: str, headers: Mapping[bytes, bytes], *, deflate: bool = Fa
     Raises:
         HandshakeError: 400 or 405.
     """
-    if b"upgrade" not in _tokens(headers, b"connection"):
+    if not _names(headers, b"connection", b"upgrade"):
         raise HandshakeError(400, "no 'upgrade' in the Connection header")
-    if b"websocket" not in _tokens(headers, b"upgrade"):
+    if not _names(headers, b"upgrade", b"websocket"):
         raise HandshakeError(400, "no 'websocket' in the Upgrade header")
     if method != "GET":
         raise HandshakeError(405, "method is not GET")
-    if b"13" not in _tokens(headers, b"sec-websocket-version"):
+    if not _names(headers, b"sec-websocket-version", b"13"):
         raise HandshakeError(400, "Sec-WebSocket-Version is not 13")
     key = headers.get(b"sec-websocket-key", b"")
     if not _KEY.fullmatch(key):
@@ -100,5 +99,7 @@ def wants_protobuf(subprotocol: str, query: str) -> bool:
     return "protobuf" in (asked.get("cf_protocol", [""])[0], asked.get("format", [""])[0])
 
 
-def _tokens(headers: Mapping[bytes, bytes], name: bytes) -> list[bytes]:
-    return [token.strip(b" \t") for token in headers.get(name, b"").lower().split(b",")]
+def _names(headers: Mapping[bytes, bytes], name: bytes, token: bytes) -> bool:
+    """Whether a header lists a token."""
+    value = headers.get(name, b"").lower()
+    return value == token or token in [each.strip(b" \t") for each in value.split(b",")]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from broker.protocol.codec import MalformedFrame, NotJson
 from broker.protocol.codes import Disconnect, Error, Unsubscribe
@@ -29,6 +29,25 @@ _encode: Final = msgspec.json.Encoder().encode
 _LF: Final = 10
 """Bytes find a number four times as fast as a byte of length one."""
 _decode: Final = msgspec.json.Decoder(Command).decode
+
+
+_NOTHING_TO_TELL: Final = SubscribeResult()
+
+
+class _Connected(Struct, omit_defaults=True):
+    """A `ConnectResult` as it is written."""
+
+    client: str = ""
+    version: str = ""
+    expires: bool = False
+    ttl: int = 0
+    ping: int = 0
+    pong: bool = False
+    session: str = ""
+    node: str = ""
+    time: int = 0
+    data: Raw | None = None
+    subs: dict[str, Any] | None = None
 
 
 class JsonCodec:
@@ -54,15 +73,27 @@ class JsonCodec:
         return _encode({"id": id, "error": _nonzero(error, "code", "message", "temporary")})
 
     def connect(self, id: int, result: ConnectResult) -> bytes:
-        body = _nonzero(result, "client", "version", "expires", "ttl", "ping", "pong", "session", "node", "time")
+        body = _Connected(
+            result.client,
+            result.version,
+            result.expires,
+            result.ttl,
+            result.ping,
+            result.pong,
+            result.session,
+            result.node,
+            result.time,
+        )
         if result.data:
-            body["data"] = Raw(_embedded(result.data))
+            body.data = Raw(_embedded(result.data))
         if result.subs:
-            body["subs"] = {channel: _subscribed(sub) for channel, sub in result.subs.items()}
-        return _encode({"id": id, "connect": body})
+            body.subs = {channel: _subscribed(sub) for channel, sub in result.subs.items()}
+        return b'{"id":%d,"connect":%b}' % (id, _encode(body))
 
     def subscribe(self, id: int, result: SubscribeResult) -> bytes:
-        return _encode({"id": id, "subscribe": _subscribed(result)})
+        if result == _NOTHING_TO_TELL:
+            return b'{"id":%d,"subscribe":{}}' % id
+        return b'{"id":%d,"subscribe":%b}' % (id, _encode(_subscribed(result)))
 
     def unsubscribe(self, id: int) -> bytes:
         return b'{"id":%d,"unsubscribe":{}}' % id

@@ -9,17 +9,17 @@ from __future__ import annotations
 import enum
 import logging
 import math
-import os
 from collections.abc import Coroutine, Mapping
 from typing import Any, ClassVar, Final, final
 
 import structlog
 import trio
 
-from broker.hub import Channel, ControlCommand, DeltaMode, GroupKey, Outbox, Subscription
+from broker.hub import Channel, ControlCommand, Outbox, Subscription, plain_key
 from broker.protocol import ClientInfo, codes
 from broker.protocol.wire import Wire
 from broker.sessions.context import NO_HEADERS, Context, Peer
+from broker.sessions.ids import random_id
 
 __all__ = ["Client", "ClientSubscription", "Status", "Waiting"]
 
@@ -31,13 +31,6 @@ Waiting = Coroutine[Any, Any, None]
 
 _LONGEST_TTL: Final = 365 * 24 * 3600
 """Seconds; beyond, somebody has mistaken milliseconds for seconds, and the wire has 32 bits."""
-
-
-def _random_id() -> str:
-    """A random UUID (RFC 9562 §5.4), as `uuid.uuid4` writes it and in half the time."""
-    digits = os.urandom(16).hex()
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 @final
@@ -77,7 +70,7 @@ class ClientSubscription(Subscription):
     )
 
     def __init__(self, client: Client, *, server_side: bool = False) -> None:
-        super().__init__(client, GroupKey(client.wire, DeltaMode.OFF, False, None), positioned=False)
+        super().__init__(client, plain_key(client.wire), positioned=False)  # type: ignore[arg-type]
         self.channel: Channel | None = None
         self.committed = False
         self.server_side = server_side
@@ -148,8 +141,8 @@ class Client:
         self.wire: Wire = peer.wire
         self.outbox: Outbox = peer.outbox
         self.status = Status.NEW
-        self.client_id = _random_id()
-        self.session_id = _random_id() if self.emulated or self.one_way else ""
+        self.client_id = random_id()
+        self.session_id = random_id() if self.emulated or self.one_way else ""
         self.user = ""
         self.info = self.meta = b""
         self.emulated_headers: Mapping[str, str] = NO_HEADERS

@@ -58,7 +58,7 @@ async def connect(client: Client, id: int, request: ConnectRequest) -> None:
     client.info, client.meta = who.info, who.meta
     client.client_side_refresh = client.context.rules.backends.refresh is None
     client.admit(who.user)
-    prepared = await _prepare_all(client, request, who)
+    prepared = await _prepare_all(client, request, who) if who.grants else ()
 
     interval = ping_interval(client)
     pings_itself = client.one_way or not client.peer.native_ping

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import final
 
-import attrs
 import structlog
 import trio
+from msgspec import Struct
 
 from broker.channels import SubscribeGrant
 from broker.eager import begin, go_on, own_task
@@ -40,8 +40,7 @@ _START = StreamPosition()
 
 
 @final
-@attrs.frozen
-class Wanted:
+class Wanted(Struct, frozen=True):
     """What a client asked for: where it was, patches, a filter, an error rather than `recovered: false`."""
 
     recover: bool = False
@@ -55,8 +54,7 @@ _NOTHING = Wanted()
 
 
 @final
-@attrs.frozen
-class Prepared:
+class Prepared(Struct, frozen=True):
     """A subscription that is ready to go live. `top` is None where it has no position; `read` where nothing was
     to be recovered."""
 

@@ -94,7 +94,7 @@ class WebSocketEndpoint:
             self._context,
             self._wires.choose(protobuf=wants_protobuf(agreed.subprotocol, head.query), deflate=agreed.deflate),
             FrameReader(self._most, self._inflater if agreed.deflate else None),
-            native_ping="cf_ws_frame_ping_pong=true" in head.query.split("&"),
+            native_ping=bool(head.query) and "cf_ws_frame_ping_pong=true" in head.query.split("&"),
             header_user=self._gate.user(head),
             headers=self._context.kept_headers(head.headers),
         )

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Final, final
 
-import attrs
+import msgspec
 
 from broker.http1 import Head
 
@@ -100,7 +100,7 @@ class TrustedProxies:
             return head, self._client(peer, head.headers.get(_FORWARDED_FOR, b""))
         if not self._theirs.isdisjoint(head.headers):
             headers = {name: value for name, value in head.headers.items() if name not in self._theirs}
-            head = attrs.evolve(head, headers=headers)
+            head = msgspec.structs.replace(head, headers=headers)
         return head, peer
 
     def _trusts_peer(self, peer: str) -> bool:
