@@ -22,7 +22,6 @@ MAX_HEAD: Final = 16_384
 _MAX_FIELDS: Final = 100
 
 _REQUEST_LINE: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32} [!-~]+ HTTP/[0-9]\.[0-9]\r\n")
-_PATH_AND_QUERY: Final = re.compile(r"(/[^?#]*)(?:\?([^#]*))?")
 _HOST: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+;=%:\[\]-]*")
 _LENGTH: Final = re.compile(rb"[0-9]{1,15}")
 _OCTETS: Final = bytes([*b"\t\r\n", *range(0x20, 0x7F), *range(0x80, 0x100)])
@@ -128,7 +127,7 @@ def _parse(raw: bytes) -> Head:
     elif not _HOST.fullmatch(host):  # two of them are joined by a comma, which none has
         raise HttpError(400, "malformed Host header")
     length, chunked = _framing(headers, newest=newest)
-    connection = [token.strip(b" \t") for token in headers.get(b"connection", b"").lower().split(b",")]
+    connection = headers.get(b"connection", b"").lower()
     expectation = headers.get(b"expect", b"").lower()
     if expectation and expectation != b"100-continue":
         raise HttpError(417, "expectation failed")
@@ -141,7 +140,7 @@ def _parse(raw: bytes) -> Head:
         headers=headers,
         content_length=length,
         chunked=chunked,
-        keep_alive=b"close" not in connection and (newest or b"keep-alive" in connection),
+        keep_alive=not _lists(connection, b"close") and (newest or _lists(connection, b"keep-alive")),
         expects_continue=bool(expectation) and newest,
     )
 
@@ -152,10 +151,9 @@ def _split_target(method: str, target: str) -> tuple[str, str]:
         raise HttpError(405, "method not allowed")
     if target == "*" and method == "OPTIONS":
         return target, ""
-    parts = _PATH_AND_QUERY.fullmatch(target)
-    if parts is None:
+    path, _, query = target.partition("?")
+    if not path.startswith("/") or "#" in target:
         raise HttpError(400, "malformed request target")
-    path, query = parts.groups("")
     return unquote(path) if "%" in path else path, query
 
 
@@ -194,6 +192,10 @@ def _parse_fields(raw: bytes) -> dict[bytes, bytes]:
     if b"_" in b"".join(headers):
         headers = {name: value for name, value in headers.items() if b"_" not in name}
     return headers
+
+
+def _lists(value: bytes, token: bytes) -> bool:
+    return token in value and token in [each.strip(b" \t") for each in value.split(b",")]
 
 
 def _framing(headers: Mapping[bytes, bytes], *, newest: bool) -> tuple[int, bool]:

@@ -29,6 +29,7 @@ _encode: Final = msgspec.json.Encoder().encode
 _LF: Final = 10
 """Bytes find a number four times as fast as a byte of length one."""
 _decode: Final = msgspec.json.Decoder(Command).decode
+_UNREAD: Final = (msgspec.DecodeError, RecursionError)
 
 
 _NOTHING_TO_TELL: Final = SubscribeResult()
@@ -151,6 +152,11 @@ class JsonCodec:
 
 
 def _command(text: bytes) -> Command:
+    try:
+        if text.isascii():
+            return _decode(text)
+    except _UNREAD:
+        pass  # perhaps it can be read all the same
     try:
         return read_json(text, _decode)
     except BrokenJson:

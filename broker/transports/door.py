@@ -102,9 +102,7 @@ class Doors:
     def take_in(self, link: Link, site: Site, *, http2: bool = False) -> None:
         """Give an accepted peer its connection; with `http2`, it is one with TLS that may have agreed on that."""
 
-        def http(new: Connection) -> Machine:
-            return HttpMachine(new, site, self._node.timers, self._node.counters)
-
+        http = partial(HttpMachine, site=site, timers=self._node.timers, counters=self._node.counters)
         if http2:
             self.begin(link, lambda new: AlpnMachine(new, http(new), partial(self._http2, http)))
         else:
