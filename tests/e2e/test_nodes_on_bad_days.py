@@ -277,7 +277,7 @@ async def test_a_rolling_restart_loses_nothing_and_is_paced(fixtures_in_order: B
 
 @pytest.mark.long
 async def test_rolling_restarts_of_many_lose_nothing(fixtures_in_order: Both) -> None:
-    await rolling_restart(fixtures_in_order, each=90, window=6.0, pause=0.005, rounds=2)
+    await rolling_restart(fixtures_in_order, each=90, window=6.0, pause=0.02, rounds=2)
 
 
 async def rolling_restart(fixtures: Both, *, each: int, window: float, pause: float, rounds: int) -> None:
@@ -291,6 +291,8 @@ async def rolling_restart(fixtures: Both, *, each: int, window: float, pause: fl
         nursery.start_soon(crowd.look, [node.daemon for node in nodes], 0.2)
         await crowd.until(lambda: crowd.acknowledged >= 10)
         for node in nodes * rounds:
+            # who has just come back has a new id, and has to be known by it before its node goes
+            await crowd.until(lambda: all(follower.view.live for follower in crowd.followers))
             there = crowd.on(node.daemon)
             assert there
             crowd.unknown(node.daemon)

@@ -241,6 +241,7 @@ async def test_one_server_after_another_is_replaced_under_load(servers: Servers,
         await crowd.until(lambda: crowd.acknowledged >= 10)
         nodes = list(old)
         for number, daemon in enumerate(old):
+            await crowd.until(lambda: all(follower.view.live for follower in crowd.followers))
             crowd.unknown(daemon)
             daemon.signal(signal.SIGTERM)
             await trio.to_thread.run_sync(daemon.process.wait)
