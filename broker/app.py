@@ -24,7 +24,7 @@ from broker.admin import dev_page
 from broker.api import Api, HttpApi, ServerHandle
 from broker.config import Config, configure
 from broker.engines import open_engine
-from broker.hooks import Hooks, HooksError, LoadedHooks, load_hooks
+from broker.hooks import Hooks, HooksError, LoadedHooks, Notices, load_hooks, open_notices
 from broker.http1 import Request, response
 from broker.hub import Broker, Controller, Node, Presence, open_node
 from broker.listeners import addresses, listen_on
@@ -120,6 +120,8 @@ class Server:
     def reload(self, rules: Rules) -> None:
         """Sessions and the API read their rules at each use: one assignment changes all of them."""
         old, self.context.rules = self.context.rules, rules
+        if old.backends.state or rules.backends.state:
+            self.context.notices.states.reloaded()
         old.backends.close()
 
 
@@ -171,34 +173,51 @@ async def open_server(
             raise StartError(str(error)) from error.__cause__
         context = Context(node, rules, PROTOCOL_VERSION, wall_clock, rng.random)
         api = Api(context)
-        metrics = Metrics(node.counters, lambda: _read(node), PROTOCOL_VERSION, _insecure_flags(config))
-        node.measure(Aggregate(metrics).step, config.node.info_metrics_aggregate_interval)
+        metrics = Metrics(node.counters, lambda: _read(context), PROTOCOL_VERSION, _insecure_flags(config))
         sites = _sites(config, context, api, opened, metrics, siblings, split=external != internal)
         beside = siblings is not None
         lent = siblings.unix_socket if siblings is not None else None
         listening = listen_on(config, sites, shared=beside, lent=lent) if listen else []
-        async with open_doors(
-            node,
-            listening,
-            outbox_limit=config.client.queue_max_size,
-            write_timeout=config.websocket.write_timeout,
-            drain=Drain(config.shutdown.timeout - _time_to_end(config), config.shutdown.drain_window),
-        ) as doors:
-            for folder in sites[0].folders.values():
-                folder.begin = doors.begin
-            try:
+        last_words = config.shutdown.timeout / 4 if rules.backends.told else 0.0
+        within = config.shutdown.timeout - last_words - _time_to_end(config)
+        try:
+            async with (
+                _open_notices(context, last_words) as context.notices,
+                open_doors(
+                    node,
+                    listening,
+                    outbox_limit=config.client.queue_max_size,
+                    write_timeout=config.websocket.write_timeout,
+                    drain=Drain(within, config.shutdown.drain_window),
+                ) as doors,
+            ):
+                node.measure(Aggregate(metrics).step, config.node.info_metrics_aggregate_interval)
+                for folder in sites[0].folders.values():
+                    folder.begin = doors.begin
                 handle = ServerHandle(api)
                 if app is not None:
                     app.attach(handle)
                 yield Server(
                     handle, node, doors, context, opened, metrics, sites, [each.url for each in listening], loaded
                 )
-            finally:
-                context.rules.backends.close()
+        finally:
+            context.rules.backends.close()
+
+
+def _open_notices(context: Context, last: float) -> AbstractAsyncContextManager[Notices]:
+    return open_notices(
+        context.node,
+        backends=lambda: context.rules.backends,
+        channels=lambda: context.rules.channels,
+        options=lambda: context.rules.state,
+        wall_clock=context.wall_clock,
+        random=context.random,
+        last=last,
+    )
 
 
 def _time_to_end(config: Config) -> float:
-    """What is left of the time to leave when the last client has to be gone: for the hub and the engine."""
+    """What is left of the time to leave when the last client is gone and the last hook told: for hub and engine."""
     return min(1.0, config.shutdown.timeout / 4)
 
 
@@ -314,7 +333,8 @@ def _render(metrics: Metrics, siblings: Siblings | None) -> Callable[[Request], 
     return handle
 
 
-def _read(node: Node) -> Read:
+def _read(context: Context) -> Read:
+    node = context.node
     info = node.describe()
     return Read(
         nodes=len(node.cluster.nodes()),
@@ -323,6 +343,7 @@ def _read(node: Node) -> Read:
         subscriptions=info.num_subs,
         channels=info.num_channels,
         deliveries=node.deliveries,
+        events_waiting=context.notices.waiting() if context.rules.backends.told else {},
     )
 
 

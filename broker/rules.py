@@ -62,6 +62,7 @@ def make_rules(
         connection_tokens=connection_tokens,
         subscription_tokens=subscription_tokens,
         backends=backends,
+        state=config.channel.state,
     )
 
 

@@ -107,6 +107,12 @@ class ChannelOptions:
     cache_empty_proxy_enabled: bool = False
     cache_empty_proxy_name: str = "default"
     """These two are our own (Centrifugo PRO has them)."""
+    unsubscribe_proxy_enabled: bool = False
+    unsubscribe_proxy_name: str = "default"
+    """These two are our own."""
+    state_proxy_enabled: bool = False
+    state_proxy_name: str = "default"
+    """These two are our own (Centrifugo PRO has them)."""
     subscribe_stream_proxy_enabled: bool = False
     subscribe_stream_proxy_name: str = "default"
     subscribe_stream_proxy_bidirectional: bool = False

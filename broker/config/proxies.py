@@ -12,15 +12,15 @@ from broker.config.root import Config
 from broker.config.schema import values_at
 from broker.durations import format_duration
 from broker.hooks import DEFAULT
-from broker.hooks.options import ProxyOptions
+from broker.hooks.options import ProxyOptions, StateOptions
 from broker.tls import TlsOptions
 
 __all__ = ["proxy_problems", "with_proxy_tls"]
 
 Problem = tuple[str, str]
 
-_CLIENT_KINDS: Final = ("connect", "refresh")
-_CHANNEL_KINDS: Final = ("subscribe", "publish", "sub_refresh", "cache_empty")
+_CLIENT_KINDS: Final = ("connect", "refresh", "disconnect")
+_CHANNEL_KINDS: Final = ("subscribe", "publish", "sub_refresh", "cache_empty", "unsubscribe", "state")
 _MOST_TEXT: Final = 123
 """Bytes of a reason: what a WebSocket close frame has room for."""
 
@@ -42,6 +42,16 @@ def proxy_problems(config: Config) -> Iterator[Problem]:
             yield path, f"no such proxy: {quoted(name)}"
     for path, proxy in used.items():
         yield from _proxy(path, proxy)
+    yield from _state(config.channel.state)
+
+
+def _state(options: StateOptions) -> Iterator[Problem]:
+    for name in ("vacated_event_delay", "batch_max_delay"):
+        delay = getattr(options, name)
+        if delay < 0:
+            yield f"channel.state.{name}", f"must not be negative: {format_duration(delay)}"
+    if options.batch_max_size < 1:
+        yield "channel.state.batch_max_size", f"must be at least 1: {options.batch_max_size}"
 
 
 def _references(config: Config) -> Iterator[tuple[str, str, str]]:

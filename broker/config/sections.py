@@ -10,7 +10,7 @@ from broker.channels.options import ChannelsOptions
 from broker.config.unbuilt.engines import NatsOptions, PostgresOptions, RedisNatsOptions
 from broker.config.unbuilt.transports import AutocertOptions, Http3Options
 from broker.engines.options import BrokerOptions
-from broker.hooks.options import ChannelProxies, ClientProxies, ProxyOptions
+from broker.hooks.options import ChannelProxies, ClientProxies, ProxyOptions, StateOptions
 from broker.sessions.options import ClientOptions, RpcOptions
 from broker.transports.options import HttpServerOptions
 from broker.values import Duration
@@ -61,6 +61,7 @@ class ChannelSection(ChannelsOptions):
     """`channel`, whole."""
 
     proxy: ChannelProxies = ChannelProxies()
+    state: StateOptions = StateOptions()
 
 
 @final

@@ -6,23 +6,29 @@ from broker.hooks.backends import DEFAULT, NO_BACKENDS, Backends, Proxies, http_
 from broker.hooks.events import (
     CacheEmptyEvent,
     CacheEmptyResult,
+    ChannelState,
     ClientEvent,
     ConnectEvent,
     ConnectResult,
+    DisconnectEvent,
+    Noted,
     PublishEvent,
     PublishResult,
     RefreshEvent,
     RefreshResult,
     RpcEvent,
     RpcResult,
+    StateEvent,
     SubRefreshEvent,
     SubRefreshResult,
     SubscribeEvent,
     SubscribeOptions,
     SubscribeResult,
+    UnsubscribeEvent,
 )
 from broker.hooks.hook import Hook, HookDisconnect, HookError, HookFailed
 from broker.hooks.loading import HooksError, LoadedHooks, load_hooks
+from broker.hooks.notices import Notices, open_notices
 from broker.hooks.python import with_python
 
 __all__ = [
@@ -31,9 +37,11 @@ __all__ = [
     "Backends",
     "CacheEmptyEvent",
     "CacheEmptyResult",
+    "ChannelState",
     "ClientEvent",
     "ConnectEvent",
     "ConnectResult",
+    "DisconnectEvent",
     "Hook",
     "HookDisconnect",
     "HookError",
@@ -41,6 +49,8 @@ __all__ = [
     "Hooks",
     "HooksError",
     "LoadedHooks",
+    "Noted",
+    "Notices",
     "Override",
     "Proxies",
     "PublishEvent",
@@ -49,12 +59,15 @@ __all__ = [
     "RefreshResult",
     "RpcEvent",
     "RpcResult",
+    "StateEvent",
     "SubRefreshEvent",
     "SubRefreshResult",
     "SubscribeEvent",
     "SubscribeOptions",
     "SubscribeResult",
+    "UnsubscribeEvent",
     "http_backends",
     "load_hooks",
+    "open_notices",
     "with_python",
 ]

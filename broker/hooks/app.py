@@ -36,6 +36,9 @@ Publish = TypeVar("Publish", bound=Callable[[ev.PublishEvent], Answer[ev.Publish
 SubRefresh = TypeVar("SubRefresh", bound=Callable[[ev.SubRefreshEvent], Answer[ev.SubRefreshResult]])
 Rpc = TypeVar("Rpc", bound=Callable[[ev.RpcEvent], Answer[ev.RpcResult]])
 CacheEmpty = TypeVar("CacheEmpty", bound=Callable[[ev.CacheEmptyEvent], Answer[ev.CacheEmptyResult]])
+Disconnect = TypeVar("Disconnect", bound=Callable[[ev.DisconnectEvent], Answer[ev.Noted]])
+Unsubscribe = TypeVar("Unsubscribe", bound=Callable[[ev.UnsubscribeEvent], Answer[ev.Noted]])
+State = TypeVar("State", bound=Callable[[ev.StateEvent], Answer[ev.Noted]])
 
 _TIMEOUT: Final = 1.0
 _CONCURRENCY: Final = 512
@@ -141,6 +144,20 @@ class _On:
     ) -> Callable[[CacheEmpty], CacheEmpty]:
         """A client wants the latest publication of a channel that has none: this may publish one."""
         return self._registering("cache_empty", channels, timeout, concurrency)
+
+    def disconnect(self, *, timeout: float = _TIMEOUT, concurrency: int = 0) -> Callable[[Disconnect], Disconnect]:
+        """A connection is over, and its subscriptions before it. Told at most once."""
+        return self._registering("disconnect", "", timeout, concurrency)
+
+    def unsubscribe(
+        self, channels: str, *, timeout: float = _TIMEOUT, concurrency: int = 0
+    ) -> Callable[[Unsubscribe], Unsubscribe]:
+        """A subscription is over. Told at most once."""
+        return self._registering("unsubscribe", channels, timeout, concurrency)
+
+    def state(self, channels: str, *, timeout: float = _TIMEOUT, concurrency: int = 0) -> Callable[[State], State]:
+        """Channels were occupied or vacated. Told again until the function returns."""
+        return self._registering("state", channels, timeout, concurrency)
 
     def _registering(self, kind: str, pattern: str, timeout: float, concurrency: int) -> Callable[[Any], Any]:
         matches = compile_glob(pattern or "*").fullmatch

@@ -33,7 +33,9 @@ class Backends:
     """Built whole, and replaced whole by a reload.
 
     Attributes:
-        subscribe, publish, sub_refresh, cache_empty: by the `…_proxy_name` of a namespace; rpc by that of a method's.
+        disconnect: told, not asked, as are unsubscribe and state.
+        subscribe, publish, sub_refresh, cache_empty, unsubscribe, state: by the `…_proxy_name` of a namespace; rpc by
+            that of a method's.
         channel_hooks: pairs of event and name for a channel, where more than its namespace says who is asked.
         method_hook: the name for a method in the same way, "" where its namespace says it.
         http_headers: names, in lower case, of the headers that some hook wants from a client's request.
@@ -43,16 +45,24 @@ class Backends:
 
     connect: Hook[ev.ConnectEvent, ev.ConnectResult] | None = None
     refresh: Hook[ev.RefreshEvent, ev.RefreshResult] | None = None
+    disconnect: Hook[ev.DisconnectEvent, ev.Noted] | None = None
     subscribe: Mapping[str, Hook[ev.SubscribeEvent, ev.SubscribeResult]] = attrs.field(factory=dict)
     publish: Mapping[str, Hook[ev.PublishEvent, ev.PublishResult]] = attrs.field(factory=dict)
     sub_refresh: Mapping[str, Hook[ev.SubRefreshEvent, ev.SubRefreshResult]] = attrs.field(factory=dict)
     rpc: Mapping[str, Hook[ev.RpcEvent, ev.RpcResult]] = attrs.field(factory=dict)
     cache_empty: Mapping[str, Hook[ev.CacheEmptyEvent, ev.CacheEmptyResult]] = attrs.field(factory=dict)
+    unsubscribe: Mapping[str, Hook[ev.UnsubscribeEvent, ev.Noted]] = attrs.field(factory=dict)
+    state: Mapping[str, Hook[ev.StateEvent, ev.Noted]] = attrs.field(factory=dict)
     channel_hooks: Callable[[str], tuple[tuple[str, str], ...]] | None = None
     method_hook: Callable[[str], str] = lambda method: ""
     http_headers: frozenset[str] = frozenset()
     emulated_headers: frozenset[str] = frozenset()
     carriers: tuple[HttpCarrier[Any, Any], ...] = ()
+
+    @property
+    def told(self) -> bool:
+        """Whether some hook is told what has happened, not only asked."""
+        return self.disconnect is not None or bool(self.unsubscribe) or bool(self.state)
 
     def close(self) -> None:
         """Others are asked from now on. Questions under way are still answered."""
@@ -99,13 +109,17 @@ class _Building:
         client, channel = self._proxies.client, self._proxies.channel
         connect = client.connect if client.connect.enabled else None
         refresh = client.refresh if client.refresh.enabled else None
+        disconnect = client.disconnect if client.disconnect.enabled else None
         return Backends(
             connect=None if connect is None else self._hook("connect", DEFAULT, connect, ev.ConnectResult),
             refresh=None if refresh is None else self._hook("refresh", DEFAULT, refresh, ev.RefreshResult),
+            disconnect=None if disconnect is None else self._hook("disconnect", DEFAULT, disconnect, ev.Noted),
             subscribe=self._by_name("subscribe", channel.subscribe, ev.SubscribeResult),
             publish=self._by_name("publish", channel.publish, ev.PublishResult),
             sub_refresh=self._by_name("sub_refresh", channel.sub_refresh, ev.SubRefreshResult),
             cache_empty=self._by_name("cache_empty", channel.cache_empty, ev.CacheEmptyResult),
+            unsubscribe=self._by_name("unsubscribe", channel.unsubscribe, ev.Noted),
+            state=self._by_name("state", channel.state, ev.Noted),
             rpc=self._hooks("rpc", self._proxies.rpc_names, self._proxies.rpc, ev.RpcResult),
             http_headers=frozenset(name.lower() for each in self._used for name in each.http_headers),
             emulated_headers=frozenset(name.lower() for each in self._used for name in each.emulated_headers),
@@ -135,4 +149,5 @@ class _Building:
         except (ValueError, ssl.SSLError) as error:
             raise ValueError(f"the {kind} proxy {name} cannot be used: {error}") from None
         self._carriers.append(carrier)
-        return Hook(kind, name, carrier, options.timeout, self._calls["http", kind, name])
+        calls = self._calls["http", kind, name]
+        return Hook(kind, name, carrier, options.timeout, calls, options.http.max_connections)

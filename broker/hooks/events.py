@@ -19,20 +19,25 @@ from broker.channels import Override
 __all__ = [
     "CacheEmptyEvent",
     "CacheEmptyResult",
+    "ChannelState",
     "ClientEvent",
     "ConnectEvent",
     "ConnectResult",
+    "DisconnectEvent",
+    "Noted",
     "PublishEvent",
     "PublishResult",
     "RefreshEvent",
     "RefreshResult",
     "RpcEvent",
     "RpcResult",
+    "StateEvent",
     "SubRefreshEvent",
     "SubRefreshResult",
     "SubscribeEvent",
     "SubscribeOptions",
     "SubscribeResult",
+    "UnsubscribeEvent",
 ]
 
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
@@ -148,6 +153,70 @@ class CacheEmptyEvent:
     channel: str
 
 
+# ---- what has happened --------------------------------------------------------------------------------------------
+
+
+@final
+@attrs.frozen(kw_only=True)
+class DisconnectEvent(ClientEvent):
+    """A connection whose connect had succeeded is over.
+
+    Attributes:
+        code: what it was closed with; 3000 where its client closed it, or was lost.
+        reason: the text that belongs to the code.
+        duration_ms: from its connect to its end.
+        time_ms: when it ended, in Unix milliseconds.
+    """
+
+    code: int
+    reason: str
+    duration_ms: int
+    time_ms: int
+
+
+@final
+@attrs.frozen(kw_only=True)
+class UnsubscribeEvent(ClientEvent):
+    """A subscription is over.
+
+    Attributes:
+        code: 0 its client ended it, 1 its connection is over, 2000 and more: the server ended it.
+        reason: the text that belongs to the code.
+        time_ms: when it ended, in Unix milliseconds.
+    """
+
+    channel: str
+    code: int
+    reason: str
+    time_ms: int
+
+
+@final
+@attrs.frozen(kw_only=True)
+class ChannelState:
+    """Whether anybody is subscribed to a channel on a node.
+
+    Attributes:
+        type: `occupied` or `vacated`.
+        time_ms: since when, in Unix milliseconds.
+        generation: a later state of the channel on the same node has a higher one.
+    """
+
+    channel: str
+    type: str
+    time_ms: int
+    generation: int
+
+
+@final
+@attrs.frozen(kw_only=True)
+class StateEvent:
+    """Channels were occupied or vacated, each of them once in `events`. `node`: the id of the server process."""
+
+    node: str
+    events: Sequence[ChannelState]
+
+
 # ---- what is answered ---------------------------------------------------------------------------------------------
 
 
@@ -246,3 +315,9 @@ class CacheEmptyResult:
     """`populated`: something was published meanwhile, so it is worth another look."""
 
     populated: bool = False
+
+
+@final
+@attrs.frozen
+class Noted:
+    """The answer to what has happened: there is nothing to decide any more."""

@@ -67,14 +67,16 @@ class Carrier(Protocol[E_contra, R_co]):
 
 @final
 class Hook(Generic[E, R]):
-    """Call it with an event. `name` is the proxy's or the function's, `timeout` in seconds."""
+    """Call it with an event. `name` is the proxy's or the function's, `timeout` in seconds. `places` are those at its
+    carrier, for who would rather wait for one before the deadline runs."""
 
-    __slots__ = ("_calls", "_carrier", "_quiet_until", "kind", "name", "timeout")
+    __slots__ = ("_calls", "_carrier", "_quiet_until", "kind", "name", "places", "timeout")
 
-    def __init__(self, kind: str, name: str, carrier: Carrier[E, R], timeout: float, calls: Calls) -> None:
+    def __init__(self, kind: str, name: str, carrier: Carrier[E, R], timeout: float, calls: Calls, places: int) -> None:
         self.kind = kind
         self.name = name
         self.timeout = timeout
+        self.places = trio.CapacityLimiter(places)
         self._carrier = carrier
         self._calls = calls
         self._quiet_until = 0.0

@@ -36,7 +36,12 @@ _FIELDS: Final[dict[type, tuple[str, ...]]] = {
     ev.SubRefreshEvent: ("user", "channel", "meta"),
     ev.RpcEvent: ("user", "method", "data", "meta"),
     ev.CacheEmptyEvent: ("channel",),
+    ev.DisconnectEvent: ("user", "meta", "code", "reason", "duration_ms", "time_ms"),
+    ev.UnsubscribeEvent: ("user", "channel", "meta", "code", "reason", "time_ms"),
+    ev.StateEvent: ("node", "events"),
 }
+_ALWAYS: Final = frozenset({"user", "reason"})
+"""Texts that are there even when they are empty, as numbers are when they are 0."""
 
 
 def request_body(event: object, *, binary: bool, with_meta: bool) -> bytes:
@@ -57,7 +62,7 @@ def request_body(event: object, *, binary: bool, with_meta: bool) -> bytes:
         out["encoding"] = "binary" if binary else "json"
     for name in _FIELDS[type(event)]:
         value = getattr(event, name)
-        if name == "user":
+        if name in _ALWAYS or isinstance(value, int):
             out[name] = value
         elif not value or (name == "meta" and not with_meta):
             continue
@@ -154,6 +159,10 @@ class _CacheEmpty(Struct):
     populated: bool | None = False
 
 
+class _Noted(Struct):
+    """Whatever it holds: nobody asked for more."""
+
+
 def _payload(raw: Raw, b64: str | None) -> bytes:
     """The base64 twin wins."""
     return _unbase64(b64) if b64 else bytes(raw)
@@ -248,6 +257,10 @@ def _cache_empty(raw: _CacheEmpty) -> ev.CacheEmptyResult:
     return ev.CacheEmptyResult(populated=bool(raw.populated))
 
 
+def _noted(raw: _Noted) -> ev.Noted:
+    return ev.Noted()
+
+
 _RESULTS: Final[dict[type, tuple[type[Struct], Callable[[Any], Any]]]] = {
     ev.ConnectResult: (_Connect, _connect),
     ev.RefreshResult: (_Refresh, _refresh),
@@ -256,6 +269,7 @@ _RESULTS: Final[dict[type, tuple[type[Struct], Callable[[Any], Any]]]] = {
     ev.SubRefreshResult: (_Refresh, _sub_refresh),
     ev.RpcResult: (_Rpc, _rpc),
     ev.CacheEmptyResult: (_CacheEmpty, _cache_empty),
+    ev.Noted: (_Noted, _noted),
 }
 
 

@@ -101,6 +101,8 @@ class ClientProxies:
 
     connect: SwitchedProxyOptions = SwitchedProxyOptions()
     refresh: SwitchedProxyOptions = SwitchedProxyOptions()
+    disconnect: SwitchedProxyOptions = SwitchedProxyOptions()
+    """Our own option: told when a connection is over."""
 
 
 @final
@@ -117,3 +119,20 @@ class ChannelProxies:
     shared_poll_refresh: ProxyOptions = ProxyOptions()
     cache_empty: ProxyOptions = ProxyOptions()
     """Our own option (Centrifugo PRO has it): asked when a cache that a client recovers from is empty."""
+    unsubscribe: ProxyOptions = ProxyOptions()
+    """Our own option: told when a subscription is over."""
+    state: ProxyOptions = ProxyOptions()
+    """Our own option (Centrifugo PRO has it): told when a channel is occupied or vacated."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class StateOptions:
+    """`channel.state`, our own options: how the backend is told of occupied and vacated channels."""
+
+    vacated_event_delay: Duration = Duration(5)
+    """How long a channel has to be without subscribers to be vacated. Who comes back in time was never away."""
+    batch_max_delay: Duration = Duration(0.1)
+    """How long a change may wait for others."""
+    batch_max_size: int = 1000
+    """Channels told about at once."""

@@ -34,8 +34,11 @@ _RESULTS: Final[Mapping[str, type]] = {
     "sub_refresh": ev.SubRefreshResult,
     "rpc": ev.RpcResult,
     "cache_empty": ev.CacheEmptyResult,
+    "disconnect": ev.Noted,
+    "unsubscribe": ev.Noted,
+    "state": ev.Noted,
 }
-_PER_CHANNEL: Final = ("subscribe", "publish", "sub_refresh", "cache_empty")
+_PER_CHANNEL: Final = ("subscribe", "publish", "sub_refresh", "cache_empty", "unsubscribe", "state")
 
 
 @final
@@ -115,8 +118,11 @@ def with_python(backends: Backends, app: Hooks, calls: CallsBy) -> Backends:
         name = _name(function)
         counted = calls["python", function.kind, function.name]
         carrier: PythonCarrier[Any, Any] = PythonCarrier(function, _RESULTS[function.kind], counted)
-        by_kind[function.kind].setdefault(name, Hook(function.kind, function.name, carrier, function.timeout, counted))
-    connect, refresh = (next(iter(by_kind[kind].values()), None) for kind in ("connect", "refresh"))
+        hook = Hook(function.kind, function.name, carrier, function.timeout, counted, function.concurrency)
+        by_kind[function.kind].setdefault(name, hook)
+    connect, refresh, disconnect = (
+        next(iter(by_kind[kind].values()), None) for kind in ("connect", "refresh", "disconnect")
+    )
     methods = [(function.matches, _name(function)) for function in app.functions if function.kind == "rpc"]
     channels = {
         kind: [(function.matches, _name(function)) for function in app.functions if function.kind == kind]
@@ -132,11 +138,14 @@ def with_python(backends: Backends, app: Hooks, calls: CallsBy) -> Backends:
         backends,
         connect=connect or backends.connect,
         refresh=refresh or backends.refresh,
+        disconnect=disconnect or backends.disconnect,
         subscribe={**backends.subscribe, **by_kind["subscribe"]},
         publish={**backends.publish, **by_kind["publish"]},
         sub_refresh={**backends.sub_refresh, **by_kind["sub_refresh"]},
         rpc={**backends.rpc, **by_kind["rpc"]},
         cache_empty={**backends.cache_empty, **by_kind["cache_empty"]},
+        unsubscribe={**backends.unsubscribe, **by_kind["unsubscribe"]},
+        state={**backends.state, **by_kind["state"]},
         channel_hooks=channel_hooks if known else None,
         method_hook=lambda method: next((name for matches, name in methods if matches(method)), ""),
         http_headers=backends.http_headers | app.http_headers,

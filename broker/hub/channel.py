@@ -108,6 +108,11 @@ class Channel:
         else:
             self.joining[sub] = (position, self.number)
 
+    @property
+    def occupied(self) -> bool:
+        """Whether somebody is subscribed, not only about to be."""
+        return self.subscriptions > len(self.collecting)
+
     def position(self, sub: Subscription) -> StreamPosition | None:
         """The position up to which `sub` knows everything, if it has one and went live."""
         if sub.group is not None:

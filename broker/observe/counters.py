@@ -72,6 +72,7 @@ class Counters:
         self.api_errors: defaultdict[tuple[str, str, str], int] = defaultdict(int)  # by protocol, method, error
         self.hooks: defaultdict[tuple[str, str, str], Calls] = defaultdict(Calls)  # by protocol, type, name
         self.pauses = 0  # times that an engine was told to wait, because a channel was full
+        self.events_dropped: defaultdict[tuple[str, str], int] = defaultdict(int)  # by event of hooks, why
         self.deliveries = 0  # of channels that are gone; living ones count their own
         self.connection_limit = 0
         self.connection_crashes = 0

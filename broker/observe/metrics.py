@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import final
 
 import attrs
@@ -28,7 +29,8 @@ __all__ = ["CONTENT_TYPE", "Metrics", "Read", "Reader", "render"]
 @final
 @attrs.frozen
 class Read:
-    """What the structures themselves tell when they are asked. `deliveries`: pushes handed to connections so far."""
+    """What the structures themselves tell when they are asked. `deliveries`: pushes handed to connections so far.
+    `events_waiting`: what backends have yet to be told, by event."""
 
     nodes: int
     clients: int
@@ -36,6 +38,7 @@ class Read:
     subscriptions: int
     channels: int
     deliveries: int
+    events_waiting: Mapping[str, int] = MappingProxyType({})
 
 
 Reader = Callable[[], Read]
@@ -249,6 +252,18 @@ class _Collector(Collector):
             "Calls to backends under way.",
             hook,
             {key: calls.inflight for key, calls in c.hooks.items()},
+        )
+        yield _gauge(
+            "hook_events_waiting",
+            "Events that backends have yet to be told of.",
+            ("type",),
+            {(kind,): n for kind, n in read.events_waiting.items()},
+        )
+        yield _count(
+            "hook_events_dropped_total",
+            "Events that backends were never told of.",
+            ("type", "reason"),
+            {key: n for key, n in c.events_dropped.items()},
         )
         in_process = {key[1:]: calls for key, calls in c.hooks.items() if key[0] == "python"}
         yield _count(

@@ -94,6 +94,9 @@ ANONYMOUS_DENIED: Final = Disconnect(3507, "permission denied")
 SEND_NOT_AVAILABLE: Final = Disconnect(3508, "not available")
 TOO_MANY_ERRORS: Final = Disconnect(3509, "too many errors")
 
+BY_CLIENT: Final = Unsubscribe(0, "client unsubscribed")
+BY_DISCONNECT: Final = Unsubscribe(1, "client disconnected")
+"""These two are never sent to clients."""
 SERVER_UNSUBSCRIBE: Final = Unsubscribe(2000, "server unsubscribe")
 INSUFFICIENT: Final = Unsubscribe(2500, "insufficient state")
 EXPIRED_SUBSCRIPTION: Final = Unsubscribe(2501, "subscription expired")

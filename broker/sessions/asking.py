@@ -28,7 +28,7 @@ from broker.hooks import (
 from broker.protocol import ConnectRequest, codes
 from broker.sessions.client import Client, Status
 
-__all__ = ["cache_empty", "connect", "publish", "refresh", "rpc", "sub_refresh", "subscribe"]
+__all__ = ["cache_empty", "connect", "publish", "refresh", "rpc", "sub_refresh", "subscribe", "who"]
 
 E = TypeVar("E")
 R = TypeVar("R")
@@ -45,7 +45,8 @@ class _Who(TypedDict):
     emulated_headers: Mapping[str, str]
 
 
-def _who(client: Client) -> _Who:
+def who(client: Client) -> _Who:
+    """What every event says of its client."""
     return {
         "client": client.client_id,
         "address": client.peer.address,
@@ -79,7 +80,7 @@ async def connect(
 ) -> ConnectResult | None:
     """May this client connect, and as whom? None for nobody."""
     event = ConnectEvent(
-        **_who(client),
+        **who(client),
         data=bytes(request.data),
         name=request.name or "",
         version=request.version or "",
@@ -91,7 +92,7 @@ async def connect(
 async def subscribe(client: Client, resolved: Resolved, data: bytes) -> SubscribeGrant:
     """May this client subscribe, and how? No result is a yes."""
     hook = client.context.rules.backends.subscribe[resolved.options.subscribe_proxy_name]
-    result = await _ask(client, hook, SubscribeEvent(**_who(client), channel=resolved.channel, data=data))
+    result = await _ask(client, hook, SubscribeEvent(**who(client), channel=resolved.channel, data=data))
     if result is None:
         return SubscribeGrant.of(resolved, Source.SUBSCRIBE_PROXY)
     return SubscribeGrant.of(
@@ -107,13 +108,13 @@ async def subscribe(client: Client, resolved: Resolved, data: bytes) -> Subscrib
 async def publish(client: Client, resolved: Resolved, data: bytes) -> PublishResult | None:
     """May this client publish, and what? None for what it sent."""
     hook = client.context.rules.backends.publish[resolved.options.publish_proxy_name]
-    return await _ask(client, hook, PublishEvent(**_who(client), channel=resolved.channel, data=data))
+    return await _ask(client, hook, PublishEvent(**who(client), channel=resolved.channel, data=data))
 
 
 async def rpc(client: Client, name: str, method: str, data: bytes) -> bytes:
     """What a method of the backend gives; `name` is that of the proxy."""
     hook = client.context.rules.backends.rpc[name]
-    result = await _ask(client, hook, RpcEvent(**_who(client), method=method, data=data))
+    result = await _ask(client, hook, RpcEvent(**who(client), method=method, data=data))
     return b"" if result is None else result.data
 
 
@@ -138,12 +139,12 @@ async def refresh(client: Client, hook: Hook[RefreshEvent, RefreshResult]) -> Re
     Raises:
         HookFailed: no answer, so nobody knows.
     """
-    return await _heard(hook, RefreshEvent(**_who(client))) or RefreshResult(expired=True)
+    return await _heard(hook, RefreshEvent(**who(client))) or RefreshResult(expired=True)
 
 
 async def sub_refresh(client: Client, hook: Hook[SubRefreshEvent, SubRefreshResult], channel: str) -> SubRefreshResult:
     """Does the subscription live on? As `refresh`."""
-    return await _heard(hook, SubRefreshEvent(**_who(client), channel=channel)) or SubRefreshResult(expired=True)
+    return await _heard(hook, SubRefreshEvent(**who(client), channel=channel)) or SubRefreshResult(expired=True)
 
 
 async def _heard(hook: Hook[E, R], event: E) -> R | None:

@@ -103,13 +103,14 @@ class Client:
     allows that.
 
     Times are Trio's clock, `math.inf` for never; `expire_at` is in Unix seconds, 0 for never. `pings` counts those
-    that wait for their pong, `pinged_at` is when the last one was sent. `slot` belongs to the timer wheel. `meta` and
-    `emulated_headers` are for hooks (see `broker.hooks.ClientEvent`).
+    that wait for their pong, `pinged_at` is when the last one was sent, `connected_at` when connect succeeded. `slot`
+    belongs to the timer wheel. `meta` and `emulated_headers` are for hooks (see `broker.hooks.ClientEvent`).
     """
 
     __slots__ = (
         "client_id",
         "client_side_refresh",
+        "connected_at",
         "context",
         "emulated_headers",
         "expire_at",
@@ -150,6 +151,7 @@ class Client:
         self.leaving: dict[str, tuple[ClientSubscription, trio.Event]] = {}
         self.expire_at = 0
         self.client_side_refresh = True
+        self.connected_at = 0.0
         self.expires = self.next_ping = self.next_pong = self.next_tick = math.inf
         self.pings = 0
         self.pinged_at = 0.0
@@ -248,14 +250,21 @@ class Client:
             return
         self.context.node.counters.server_disconnects[why.code] += 1
         self.note("client connection completed", code=why.code, reason=why.reason)
-        self.leave_hub()
+        self.leave_hub(why)
         self.peer.close(why)
 
-    def leave_hub(self) -> None:
-        """Out of the registry, the channels and the timer wheel. Synchronous, idempotent."""
+    def over(self, why: codes.Disconnect) -> None:
+        """This connection, whose connect had succeeded, is out of the hub."""
+        raise NotImplementedError  # Session does
+
+    def leave_hub(self, why: codes.Disconnect) -> None:
+        """Out of the registry, the channels and the timer wheel. Synchronous; call it once."""
+        connected = self.status is Status.CONNECTED
         self.status = Status.CLOSED
         node = self.context.node
         node.timers.disarm(self)
         node.registry.remove(self)
         for sub in self.subs.values():
             self.detach(sub)
+        if connected:
+            self.over(why)

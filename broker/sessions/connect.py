@@ -118,6 +118,7 @@ def _begin_life(client: Client, interval: float) -> None:
     context = client.context
     now = trio.current_time()
     client.status = Status.CONNECTED
+    client.connected_at = now
     client.next_tick = now + tick_interval(context.rules.client) * (0.5 + context.random() / 2)
     if interval:
         client.next_ping = now + interval * (0.5 + context.random() / 2)

@@ -10,7 +10,8 @@ import attrs
 
 from broker.auth import TokenVerifier
 from broker.channels import Channels
-from broker.hooks import NO_BACKENDS, Backends
+from broker.hooks import NO_BACKENDS, Backends, Notices
+from broker.hooks.options import StateOptions
 from broker.hub import Node, Outbox
 from broker.protocol import codes
 from broker.protocol.wire import Wire
@@ -32,18 +33,20 @@ class Rules:
     connection_tokens: TokenVerifier
     subscription_tokens: TokenVerifier
     backends: Backends = NO_BACKENDS
+    state: StateOptions = attrs.field(factory=StateOptions)
 
 
 @final
 @attrs.define
 class Context:
-    """One per server. `wall_clock` gives Unix seconds; `random` a number in [0, 1)."""
+    """One per server. `wall_clock` gives Unix seconds; `random` a number in [0, 1). `notices` comes when it runs."""
 
     node: Node
     rules: Rules
     version: str
     wall_clock: Callable[[], float]
     random: Callable[[], float]
+    notices: Notices = attrs.field(init=False)
 
     def kept_headers(self, headers: Mapping[bytes, bytes]) -> Mapping[str, str]:
         """Of a client's request, the headers that some hook wants, for as long as the connection lives."""

@@ -11,7 +11,7 @@ from broker.channels import Source, SubscribeGrant
 from broker.eager import own_task
 from broker.hub import EngineUnavailable, SubscribeUser, UnsubscribeUser
 from broker.protocol import NotJson, codes
-from broker.sessions import subscriptions
+from broker.sessions import subscriptions, telling
 from broker.sessions.client import Client, ClientSubscription, Status
 from broker.sessions.subscriptions import Wanted
 
@@ -83,6 +83,7 @@ async def end(client: Client, channel: str, sub: ClientSubscription, why: codes.
         return
     del client.subs[channel]
     client.detach(sub)
+    telling.subscription_over(client, channel, sub, why)
     client.push_unsubscribe(channel, why)
     await subscriptions.leave(client, channel, sub)
 

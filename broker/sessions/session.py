@@ -27,7 +27,7 @@ from broker.hub import (
     UnsubscribeUser,
 )
 from broker.protocol import Command, MalformedFrame, NotJson, codes
-from broker.sessions import connect, publish, queries, refresh, server_side, subscribe, subscriptions, ticks
+from broker.sessions import connect, publish, queries, refresh, server_side, subscribe, subscriptions, telling, ticks
 from broker.sessions.client import Client, Status, Waiting
 from broker.sessions.context import Context, Peer
 
@@ -294,7 +294,13 @@ class Session(Client):
         """The transport ended by itself."""
         if self.status is not Status.CLOSED:
             self.note("client connection completed")
-            self.leave_hub()
+            self.leave_hub(codes.CONNECTION_CLOSED)
+
+    def over(self, why: codes.Disconnect) -> None:
+        """The backend is told of every subscription that ends with it, then of its end."""
+        for channel, sub in self.subs.items():
+            telling.subscription_over(self, channel, sub, codes.BY_DISCONNECT)
+        telling.connection_over(self, why)
 
     async def cleanup(self) -> None:
         """What may wait for a presence store, while the transport is being closed."""

@@ -15,7 +15,7 @@ from broker.protocol import (
     codes,
     compile_filter,
 )
-from broker.sessions import asking, subscriptions
+from broker.sessions import asking, subscriptions, telling
 from broker.sessions.client import Client
 from broker.sessions.subscriptions import Wanted
 
@@ -143,5 +143,6 @@ async def unsubscribe(client: Client, id: int, request: UnsubscribeRequest) -> N
     if sub is not None:
         del client.subs[channel]
         client.detach(sub)
+        telling.subscription_over(client, channel, sub, codes.BY_CLIENT)
         await subscriptions.leave(client, channel, sub)
     client.reply(client.wire.codec.unsubscribe(id))

@@ -18,7 +18,7 @@ from broker.channels import SubscribeGrant
 from broker.eager import begin, go_on, own_task
 from broker.hub import DeltaMode, EngineUnavailable, GroupKey, HistoryPage, HistoryQuery, UnrecoverablePosition
 from broker.protocol import Filter, Publication, StreamPosition, SubscribeResult, codes
-from broker.sessions import asking, recovery
+from broker.sessions import asking, recovery, telling
 from broker.sessions.client import Client, ClientSubscription, Status
 
 __all__ = [
@@ -169,6 +169,8 @@ def commit(prepared: Prepared) -> SubscribeResult:
         local.go_live(sub, position)
         sub.checked_at = trio.current_time()
     sub.committed = True
+    if client.context.rules.backends.state:
+        client.context.notices.states.touch(prepared.channel)
     client.context.node.counters.subscribed += 1
     sub.settle()
     return result
@@ -295,4 +297,5 @@ async def abandon(client: Client, channel: str, sub: ClientSubscription) -> None
     if client.subs.get(channel) is sub:
         del client.subs[channel]
     client.detach(sub)
+    telling.subscription_over(client, channel, sub, codes.BY_DISCONNECT)  # if it had committed, its client goes
     await leave(client, channel, sub)

@@ -40,7 +40,10 @@ OURS = {
     *(f"sockjs.{key}" for key in ("enabled", "handler_prefix", "url", "heartbeat_delay", "max_request_body_size")),
     *(f"{redis}.fence_disabled" for redis in ("engine.redis", "broker.redis", "broker.redisnats.redis")),
 }
-OURS_EVERYWHERE = re.compile(r"\.http\.max_connections$|\.cache_empty_proxy_|^channel\.proxy\.cache_empty\.")
+OURS_EVERYWHERE = re.compile(
+    r"\.http\.max_connections$|\.(cache_empty|unsubscribe|state)_proxy_"
+    r"|^channel\.(proxy\.(cache_empty|unsubscribe|state)|state)\.|^client\.proxy\.disconnect\."
+)
 """Keys of our own: single ones, and those that every proxy or namespace has."""
 
 

@@ -68,3 +68,25 @@ def test_switched_proxies_and_defaults(scene: Scene) -> None:
 def test_certificates_are_read(scene: Scene) -> None:
     (line,) = scene.problems(rpc({**GOOD, "http": {"tls": {"enabled": True, "server_ca_pem": "/nowhere"}}}))
     assert line.startswith("rpc.proxy.http.tls.server_ca_pem: ")
+
+
+def test_who_is_told_has_to_be_there(scene: Scene) -> None:
+    told = {"unsubscribe_proxy_enabled": True, "state_proxy_enabled": True, "state_proxy_name": "states"}
+    state = {"vacated_event_delay": "-1s", "batch_max_delay": "-1ms", "batch_max_size": -1}
+    assert sorted(
+        scene.problems(
+            {
+                "client": {"proxy": {"disconnect": {"enabled": True}}},
+                "channel": {"namespaces": [{"name": "chat", **told}], "state": state},
+            }
+        )
+    ) == [
+        'channel.namespaces[chat].state_proxy_name: no such proxy: "states"',
+        "channel.proxy.unsubscribe.endpoint: must be set",
+        "channel.state.batch_max_delay: must not be negative: -1ms",
+        "channel.state.batch_max_size: must be at least 1: -1",
+        "channel.state.vacated_event_delay: must not be negative: -1s",
+        "client.proxy.disconnect.endpoint: must be set",
+    ]
+    channel = {"proxy": {"state": GOOD, "unsubscribe": GOOD}, "without_namespace": {"state_proxy_enabled": True}}
+    scene.load({"client": {"proxy": {"disconnect": {"enabled": True, **GOOD}}}, "channel": channel})

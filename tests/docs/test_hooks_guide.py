@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import re
 import signal
+import sys
 from pathlib import Path
+from typing import Any
 
 import trio
 
 from broker.client import Client, ReplyError, connect
-from tests.e2e.daemon import Daemon
+from tests.e2e.daemon import Daemon, free_port, merged
+from tests.e2e.http import request
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "hooks.md").read_text()
-(APP,) = re.findall(r"^```python\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
-IN_PROCESS, OVER_HTTP = re.findall(r"^```json\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+APP, TOLD, FASTAPI = re.findall(r"^```python\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+IN_PROCESS, OVER_HTTP, TOLD_OVER_HTTP = re.findall(r"^```json\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
 
 
 COOKIE = {"Cookie": "42"}
@@ -87,3 +90,64 @@ async def test_the_configuration_over_http(tmp_path: Path) -> None:
     finally:
         daemon.process.kill()
         daemon.process.wait()
+
+
+ANYBODY = {"client": {"insecure": True}}
+AT_ONCE = {"channel": {"state": {"vacated_event_delay": "1ms"}}}
+
+
+async def test_the_functions_that_are_told(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(TOLD)
+    daemon = Daemon(tmp_path, merged({**json.loads(IN_PROCESS), **ANYBODY}, AT_ONCE))
+    try:
+        await daemon.ready()
+        with trio.fail_after(20):
+            async with connect(daemon.websocket) as watcher, watcher.subscribe("chat:log") as log:
+                async with connect(daemon.websocket) as client, client.subscribe("chat:room-1"):
+                    assert json.loads((await anext(log)).data) == {"chat:room-1": "occupied"}
+                assert json.loads((await anext(log)).data) == {"left": "", "channel": "chat:room-1", "code": 0}
+                assert json.loads((await anext(log)).data) == {"chat:room-1": "vacated"}
+        await daemon.settle()
+        await daemon.stop()
+        daemon.check_log()
+    finally:
+        daemon.process.kill()
+        daemon.process.wait()
+
+
+async def test_the_backend_that_is_told(tmp_path: Path) -> None:
+    port = free_port()
+    (tmp_path / "backend.py").write_text(FASTAPI)
+    command = [sys.executable, "-m", "uvicorn", "backend:api", "--port", str(port), "--log-level", "warning"]
+    backend = await trio.lowlevel.open_process(command, cwd=tmp_path)
+    config = json.loads(TOLD_OVER_HTTP.replace("127.0.0.1:3000", f"127.0.0.1:{port}"))
+    daemon = Daemon(tmp_path, merged(merged(config, ANYBODY), AT_ONCE))
+    try:
+        await daemon.ready()
+        with trio.fail_after(60):
+            assert await seen(port, occupied=[]) == []
+            async with connect(daemon.websocket) as client, client.subscribe("chat:news"):
+                assert await seen(port, occupied=["chat:news"]) == []
+            unsubscribed, disconnected = await seen(port, occupied=[])
+        assert (unsubscribed["channel"], unsubscribed["code"]) == ("chat:news", 0)
+        assert disconnected["code"] == 3000
+        await daemon.settle()
+        await daemon.stop()
+        daemon.check_log()
+    finally:
+        daemon.process.kill()
+        daemon.process.wait()
+        backend.kill()
+        await backend.wait()
+
+
+async def seen(port: int, occupied: list[str]) -> list[Any]:
+    """Who has gone, once these channels are occupied."""
+    while True:
+        try:
+            told = (await request(port, "GET", "/seen")).json()
+        except OSError:  # it is about to start
+            told = {}
+        if told.get("occupied") == occupied:
+            return told["gone"]  # type: ignore[no-any-return]
+        await trio.sleep(0.05)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, final
 
 import attrs
 import pytest
+import trio
 
 from broker.hooks import (
     ConnectResult,
@@ -228,3 +230,82 @@ async def test_functions_are_told_what_backends_are(kind: str) -> None:
     assert {name: getattr(event, name) for name in FIELDS[kind]} == FIELDS[kind]
     assert (event.transport, event.protocol) == ("websocket", "json")
     assert event.client
+
+
+# ---- what has happened ----------------------------------------------------------------------------------------------
+
+
+async def ends(house: House) -> None:
+    """A subscription ends by its client, another with its connection."""
+    client = await house.connected(token=token("42", meta={"tenant": 7}))
+    for channel in ("news", "chat"):
+        await client.ask(subscribe={"channel": channel, "token": token("42", channel=channel)})
+    await trio.sleep(1)
+    await client.ask(unsubscribe={"channel": "news"})
+    await house.api("disconnect", user="42", disconnect={"code": 4501, "reason": "go away"})
+    await client.wait_closed()
+    await trio.sleep(10)
+
+
+def told_over_http(backend: Backend) -> dict[str, Any]:
+    """A server that tells the backend everything, and nothing else."""
+
+    def proxy(kind: str) -> dict[str, Any]:
+        return {"endpoint": backend.url(f"/parity/{kind}"), "timeout": "600s", "include_connection_meta": True}
+
+    return {
+        **secured(client={"proxy": {"disconnect": {"enabled": True, **proxy("disconnect")}}}),
+        "channel": {
+            "without_namespace": {"unsubscribe_proxy_enabled": True, "state_proxy_enabled": True},
+            "proxy": {kind: proxy(kind) for kind in ("unsubscribe", "state")},
+        },
+    }
+
+
+def as_json(event: Any) -> Any:
+    """An event of a function, as it would be in a request."""
+    fields = attrs.asdict(event)
+    if "meta" in fields:
+        fields["meta"] = json.loads(fields["meta"])
+    return {name: value for name, value in fields.items() if name not in ("headers", "emulated_headers", "address")}
+
+
+def comparable(told: Any) -> Any:
+    """Without what differs from run to run; `encoding` is a matter of the carrier."""
+    if isinstance(told, list | tuple):
+        return [comparable(each) for each in told]
+    if not isinstance(told, dict):
+        return told
+    own = {"client", "node", "time_ms", "generation", "duration_ms"}
+    assert all(told[name] for name in own & told.keys()), told
+    return {name: name if name in own else comparable(value) for name, value in told.items() if name != "encoding"}
+
+
+async def test_backends_and_functions_are_told_the_same(backend: Backend) -> None:
+    kinds = ("disconnect", "unsubscribe", "state")
+    app = Hooks()
+    in_process: dict[str, list[Any]] = {kind: [] for kind in kinds}
+    for kind in kinds:
+        on = getattr(app.on, kind)
+
+        @(on() if kind == "disconnect" else on("*"))
+        async def function(event: Any, kind: str = kind) -> None:
+            in_process[kind].append(as_json(event))
+
+    async with open_house(secured(), hooks=app) as house:
+        await ends(house)
+    for kind in kinds:
+        await backend.answer(f"/parity/{kind}", {"result": {}})
+    async with open_house(told_over_http(backend)) as house:
+        await ends(house)
+    over_http = {kind: [asked.json() for asked in await backend.requests(f"/parity/{kind}")] for kind in kinds}
+    assert comparable(over_http["disconnect"]) == comparable(in_process["disconnect"])
+    assert comparable(over_http["unsubscribe"]) == comparable(in_process["unsubscribe"])
+    for told in (over_http["state"], in_process["state"]):
+        assert [(state["channel"], state["type"]) for each in told for state in each["events"]] == [
+            ("news", "occupied"),
+            ("chat", "occupied"),
+            ("news", "vacated"),
+            ("chat", "vacated"),
+        ]
+    assert comparable(over_http["state"][0]) == comparable(in_process["state"][0])

@@ -347,6 +347,23 @@ async def open_house(
         assert_nothing_left(house)
 
 
+@asynccontextmanager
+async def open_leaving_house(options: Mapping[str, Any], hooks: Hooks) -> AsyncIterator[House]:
+    """A server that ends, when the block is left, with whatever clients it still has."""
+    async with (
+        open_server(
+            configured(options),
+            wall_clock=WallClock(),
+            rng=random.Random(1),
+            engine=open_memory_engine,
+            listen=False,
+            hooks=hooks,
+        ) as server,
+        trio.open_nursery() as nursery,
+    ):
+        yield House(server, nursery)
+
+
 def assert_nothing_left(house: House) -> None:
     """Promise P10: no connection, no hub entry, no presence, no timer of a client that is gone."""
     node = house.server.node
