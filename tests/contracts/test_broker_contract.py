@@ -273,6 +273,25 @@ async def test_a_delta_publication_brings_its_predecessor(open_engine: OpenEngin
         assert [base.data if base else None for base in engine.heard.bases] == [None, b"1", b"2"]
 
 
+async def test_where_the_predecessor_is_not_kept_a_delta_publication_comes_alone(open_engine: OpenEngine) -> None:
+    async with open_engine() as engine:
+        await engine.broker.subscribe("news")
+        options = attrs.evolve(KEEP, delta=True)
+        await engine.broker.publish("news", Publication(b"1"), options)
+        await engine.broker.remove_history("news")
+        await engine.broker.publish("news", Publication(b"2"), options)
+        assert engine.heard.bases == [None, None]
+
+
+async def test_what_is_suppressed_is_not_told(open_engine: OpenEngine) -> None:
+    async with open_engine() as engine:
+        await engine.broker.subscribe("news")
+        for options in (attrs.evolve(KEEP, idempotency_key="k"), attrs.evolve(KEEP, version=3)):
+            for _ in range(2):
+                await engine.broker.publish("news", Publication(b"1"), options)
+        assert [offset for offset, _ in engine.heard.pubs] == [1, 2]  # type: ignore[attr-defined]
+
+
 async def test_join_and_leave_keep_their_order_among_publications(open_engine: OpenEngine) -> None:
     async with open_engine() as engine:
         await engine.broker.subscribe("news")

