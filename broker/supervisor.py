@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final, final
 
 import trio
@@ -38,14 +38,26 @@ class Signals:
     async def watch(
         self, reload: Callable[[], Awaitable[None]], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Runs in the root nursery until it is cancelled. Once started, no signal takes its default way."""
+        """Runs in the root nursery until it is cancelled. Once started, no signal takes its default way.
+
+        One reload at a time; those that are asked for meanwhile are one more. A signal to stop waits for none.
+        """
+        ask, asked = trio.open_memory_channel[None](1)
+
+        async def reload_in_turn() -> None:
+            async for _ in asked:
+                await reload()
+
         with trio.open_signal_receiver(*STOP_SIGNALS, signal.SIGHUP) as received:
-            task_status.started()
-            async for number in received:
-                if number == signal.SIGHUP:
-                    await reload()
-                else:
-                    self.stopping.set()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(reload_in_turn, name="reloads")
+                task_status.started()
+                async for number in received:
+                    if number != signal.SIGHUP:
+                        self.stopping.set()
+                        continue
+                    with suppress(trio.WouldBlock):  # one is waiting already
+                        ask.send_nowait(None)
 
 
 @asynccontextmanager

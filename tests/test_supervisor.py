@@ -65,3 +65,36 @@ async def test_sighup_reloads_and_does_not_stop() -> None:
         os.kill(os.getpid(), signal.SIGHUP)
         await reloaded.wait()
         assert not signals.stopping.is_set()
+
+
+async def test_a_signal_to_stop_does_not_wait_for_a_reload() -> None:
+    began = trio.Event()
+
+    async def reload() -> None:
+        began.set()
+        await trio.sleep_forever()
+
+    async with open_signals(reload) as signals:
+        os.kill(os.getpid(), signal.SIGHUP)
+        await began.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await signals.stopping.wait()
+
+
+async def test_reloads_take_turns_and_those_that_wait_are_one() -> None:
+    under_way, most, count = 0, 0, 0
+
+    async def reload() -> None:
+        nonlocal under_way, most, count
+        count += 1
+        under_way += 1
+        most = max(most, under_way)
+        await trio.sleep(10)
+        under_way -= 1
+
+    async with open_signals(reload):
+        for _ in range(5):
+            os.kill(os.getpid(), signal.SIGHUP)
+            await trio.testing.wait_all_tasks_blocked()
+        await trio.sleep(100)
+    assert (most, count) == (1, 2)

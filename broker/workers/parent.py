@@ -167,9 +167,9 @@ class _Parent:
         ours, theirs = socket.socketpair()
         fleet = self._fleet
         began_with = fleet.sources
-        async with trio.open_nursery() as nursery:
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+        async with stream, trio.open_nursery() as nursery:
             with theirs:
-                stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
                 process = await self._spawn(worker, theirs, nursery)
             talk = Talk(stream, self._handlers)
             nursery.start_soon(talk.run)
@@ -191,7 +191,6 @@ class _Parent:
                 pass  # it has ended, or is about to
             await process.wait()
             nursery.cancel_scope.cancel()
-        await stream.aclose()
         assert process.returncode is not None
         return process.returncode
 
