@@ -55,6 +55,8 @@ class Signals:
                 async for number in received:
                     if number != signal.SIGHUP:
                         self.stopping.set()
+                        for each in STOP_SIGNALS:
+                            signal.signal(each, signal.SIG_IGN)  # a flood of them would nest handlers without end
                         continue
                     with suppress(trio.WouldBlock):  # one is waiting already
                         ask.send_nowait(None)
