@@ -98,7 +98,9 @@ class Fleet:
         return ""
 
     async def _ask_all(self, what: str, seconds: float, **details: Any) -> dict[int, Mapping[str, Any]]:
+        """The answers that came in time, of those that have not ended meanwhile."""
         answers: dict[int, Mapping[str, Any]] = {}
+        asked = dict(self.talks)
 
         async def ask(worker: int, talk: Talk) -> None:
             with suppress(Gone):
@@ -106,6 +108,6 @@ class Fleet:
 
         with trio.move_on_after(seconds):
             async with trio.open_nursery() as nursery:
-                for worker, talk in self.talks.items():
+                for worker, talk in asked.items():
                     nursery.start_soon(ask, worker, talk)
-        return answers
+        return {worker: answer for worker, answer in answers.items() if self.talks.get(worker) is asked[worker]}

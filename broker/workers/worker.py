@@ -123,6 +123,7 @@ class Worker:
 
     async def _prepare(self, told: Mapping[str, Any]) -> Mapping[str, Any]:
         assert self._server is not None
+        self._put_in_place = None
         try:
             self._put_in_place = await prepare(self._server, load(sources.from_data(told["sources"])).config)
         except (ConfigError, CannotReload) as error:
