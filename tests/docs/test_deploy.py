@@ -74,7 +74,7 @@ def health_check() -> list[str]:
 
 
 def test_the_image_is_made_of_what_is_there() -> None:
-    ignored = (HOME / ".containerignore").read_text().splitlines()
+    ignored = (HOME / ".dockerignore").read_text().splitlines()
     for line in instructions("COPY"):
         if not line.startswith("--from"):
             for source in line.split()[:-1]:
