@@ -15,11 +15,11 @@ import trio
 
 from broker import PROTOCOL_VERSION, __version__, notify
 from broker.app import Server, open_server
-from broker.config import Config, ConfigError, waits_for_restart
+from broker.config import Config, ConfigError
 from broker.hub import EngineUnavailable
 from broker.observe import set_up_logs
 from broker.process import StartError, leaves, pid_file, raise_file_limit, tune_collector
-from broker.reload import CannotReload, prepare
+from broker.reload import CannotReload, prepare, tell_reloaded
 from broker.supervisor import STOP_SIGNALS, Stopped, deadline_for_leaving, open_signals
 
 __all__ = ["serve"]
@@ -63,11 +63,7 @@ async def _serve(config: Config, reload: Callable[[], Config]) -> None:
                 _log.error("configuration not reloaded, the old one stays", error=str(error), exc_info=error.__cause__)
                 return
             put_in_place()
-            _log.info("configuration reloaded")
-            if waiting := waits_for_restart(config, fresh):
-                _log.warning(
-                    "some options changed that are read at the start only: restart to use them", options=waiting
-                )
+            tell_reloaded(config, fresh)
 
     async with (
         open_signals(reload_rules) as signals,

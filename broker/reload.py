@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import structlog
 import trio
 
 from broker.app import Server
-from broker.config import Config
+from broker.config import Config, waits_for_restart
 from broker.hooks import HooksError, LoadedHooks, load_hooks
 from broker.rules import make_rules
 
-__all__ = ["CannotReload", "prepare"]
+__all__ = ["CannotReload", "prepare", "tell_reloaded"]
+
+_log = structlog.get_logger("broker")
 
 
 class CannotReload(Exception):
@@ -39,3 +42,10 @@ async def prepare(server: Server, fresh: Config) -> Callable[[], None]:
         server.reload(rules)
 
     return put_in_place
+
+
+def tell_reloaded(running: Config, fresh: Config) -> None:
+    """Log that `fresh` was taken by a process that was started with `running`, and what of it was not."""
+    _log.info("configuration reloaded")
+    if waiting := waits_for_restart(running, fresh):
+        _log.warning("some options changed that are read at the start only: restart to use them", options=waiting)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import attrs
-
 from broker.auth import TokenVerifier
 from broker.channels import Channels
 from broker.config import Config
@@ -14,7 +12,7 @@ from broker.hooks import Hooks, Proxies, http_backends, with_python
 from broker.observe import Counters
 from broker.sessions import Rules
 
-__all__ = ["Clock", "make_rules", "with_rules_of"]
+__all__ = ["Clock", "make_rules"]
 
 Clock = Callable[[], float]
 """Unix seconds."""
@@ -63,16 +61,4 @@ def make_rules(
         subscription_tokens=subscription_tokens,
         backends=backends,
         state=config.channel.state,
-    )
-
-
-def with_rules_of(config: Config, fresh: Config) -> Config:
-    """`config` with the sections of `fresh` that `make_rules` reads: what it would be after a reload."""
-    return attrs.evolve(
-        config,
-        client=fresh.client,
-        channel=fresh.channel,
-        rpc=fresh.rpc,
-        proxies=fresh.proxies,
-        hooks=fresh.hooks,
     )

@@ -3,7 +3,7 @@
 from broker.config.dump import as_tree, as_variables, file_tree, written_as
 from broker.config.errors import ConfigError
 from broker.config.load import Loaded, Sources, configure, load, reloader
-from broker.config.restart import waits_for_restart
+from broker.config.restart import after_reload, waits_for_restart
 from broker.config.root import Config
 from broker.config.sections import ShutdownOptions
 from broker.durations import format_duration
@@ -14,6 +14,7 @@ __all__ = [
     "Loaded",
     "ShutdownOptions",
     "Sources",
+    "after_reload",
     "as_tree",
     "as_variables",
     "configure",

@@ -9,7 +9,7 @@ import attrs
 
 from broker.config.root import Config
 
-__all__ = ["waits_for_restart"]
+__all__ = ["after_reload", "waits_for_restart"]
 
 _RELOADED: Final = frozenset({"client", "channel", "rpc", "proxies", "hooks"})
 """Sections from which the rules of sessions are made (broker/rules.py), but for:"""
@@ -32,6 +32,13 @@ def waits_for_restart(running: Config, fresh: Config) -> list[str]:
         for path in _differences("", running, fresh)
         if path.partition(".")[0] not in _RELOADED or path in _AT_START
     ]
+
+
+def after_reload(running: Config, fresh: Config) -> Config:
+    """What a process that was started with `running` goes by once it has taken `fresh`."""
+    at_start = {path.partition(".")[2] for path in _AT_START}
+    client = attrs.evolve(fresh.client, **{name: getattr(running.client, name) for name in at_start})
+    return attrs.evolve(running, **{name: getattr(fresh, name) for name in _RELOADED} | {"client": client})
 
 
 def _differences(path: str, one: Any, other: Any) -> Iterator[str]:

@@ -22,6 +22,7 @@ from broker.config import ConfigError, Loaded
 from broker.listeners import bind_path, reserve
 from broker.observe import set_up_logs
 from broker.process import StartError, leaves, pid_file, raise_file_limit
+from broker.reload import tell_reloaded
 from broker.supervisor import STOP_SIGNALS, Stopped, deadline_for_leaving, open_signals
 from broker.workers.fleet import Fleet
 from broker.workers.patience import Pauses, deaf
@@ -86,13 +87,14 @@ class _Parent:
             """SIGHUP."""
             with notify.reloading():
                 try:
-                    why = await self._fleet.reload(reload().sources)
+                    fresh = reload()
+                    why = await self._fleet.reload(fresh.sources)
                 except ConfigError as error:
                     why = str(error)
                 if why:
                     _log.error("configuration not reloaded, the old one stays", error=why)
                 else:
-                    _log.info("configuration reloaded")
+                    tell_reloaded(self._config, fresh.config)
 
         config = self._config
         with ExitStack() as stack:

@@ -17,13 +17,12 @@ import trio
 from trio_util import wait_any
 
 from broker.app import Engine, Server, open_server
-from broker.config import Config, ConfigError, load
+from broker.config import Config, ConfigError, after_reload, load
 from broker.eager import own_task
 from broker.hub import EngineUnavailable
 from broker.observe import Metrics, as_data, set_up_logs
 from broker.process import StartError, leaves, raise_file_limit, tune_collector
 from broker.reload import CannotReload, prepare
-from broker.rules import with_rules_of
 from broker.supervisor import Stopped, deadline_for_leaving, open_signals
 from broker.workers import sources
 from broker.workers.talk import Gone, Talk
@@ -85,7 +84,7 @@ class Worker:
     def _configured(self) -> Config:
         """Listeners and engine as at the start of the parent, rules as of the last reload."""
         first = load(sources.from_data(self._told["first"])).config
-        config = with_rules_of(first, load(sources.from_data(self._told["current"])).config)
+        config = after_reload(first, load(sources.from_data(self._told["current"])).config)
         set_up_logs(config.log, worker=self._number)
         raise_file_limit()
         if (unix := self._told["unix"]) is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from broker.config import configure, waits_for_restart
+from broker.config import after_reload, configure, waits_for_restart
 
 
 @pytest.mark.parametrize(
@@ -23,4 +23,10 @@ from broker.config import configure, waits_for_restart
     ],
 )
 def test_what_waits(change: dict[str, Any], waiting: list[str]) -> None:
-    assert sorted(waits_for_restart(configure({}), configure(change))) == sorted(waiting)
+    running, fresh = configure({}), configure(change)
+    assert sorted(waits_for_restart(running, fresh)) == sorted(waiting)
+    taken = after_reload(running, fresh)
+    assert waits_for_restart(running, taken) == []
+    assert sorted(waits_for_restart(taken, fresh)) == sorted(waiting)
+    if not waiting:
+        assert taken == fresh

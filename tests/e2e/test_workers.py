@@ -339,7 +339,8 @@ async def test_while_redis_is_away_a_dead_worker_is_tried_again_and_again(broker
 async def test_a_reload_reaches_all_and_a_bad_one_none(start_workers: StartWorkers) -> None:
     daemon = await start_workers(3)
     daemon.allow_error(REPORT)
-    await reloaded(daemon, {"channel": {"namespaces": [KEPT, {"name": "news"}]}})
+    await reloaded(daemon, {"channel": {"namespaces": [KEPT, {"name": "news"}]}, "workers": 2})
+    assert json.loads((await daemon.wait_log("restart to use them"))[0])["options"] == ["workers"]
     await daemon.wait_log("configuration reloaded")
     publish = {"channel": "news:1", "data": 1}
     assert all("publish" in answer for answer in (await each_worker(daemon, 3, publish=publish)).values())
