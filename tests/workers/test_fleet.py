@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -62,9 +62,10 @@ START = sources("start")
 @asynccontextmanager
 async def opened(count: int, joined: int | None = None) -> AsyncIterator[tuple[Fleet, list[Worker], list[Talk]]]:
     fleet, workers, talks = Fleet(count, START), [Worker() for _ in range(count)], []
-    async with trio.open_nursery() as nursery:
+    async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
         for worker in workers:
             ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(each)) for each in socket.socketpair())
+            await stack.enter_async_context(ours)
             talks.append(Talk(ours, {}))
             nursery.start_soon(talks[-1].run)
             nursery.start_soon(worker.live, theirs)
