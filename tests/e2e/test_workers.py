@@ -321,7 +321,8 @@ async def test_while_redis_is_away_a_dead_worker_is_tried_again_and_again(broker
         await all_ready(daemon)
         redis.kill()
         os.kill(workers_of(daemon)[1], signal.SIGKILL)
-        first, _ = await daemon.wait_log("a worker cannot start", 2)
+        (first,) = await daemon.wait_log("a worker cannot start")
+        await daemon.wait_log("a worker cannot start", 2)
         assert "engine.redis" in json.loads(first)["error"]
         pauses = [json.loads(line)["starts_again_in"] for line in await daemon.wait_log("a worker has ended", 2)]
         assert pauses[0] <= 0.2
