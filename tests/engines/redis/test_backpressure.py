@@ -78,7 +78,7 @@ async def test_what_is_not_taken_waits_in_redis() -> None:
 async def test_redis_cuts_off_who_takes_nothing_for_long_and_that_is_told() -> None:
     """What may wait there is bounded (client-output-buffer-limit)."""
     async with (
-        running_redis("--client-output-buffer-limit", "pubsub 1mb 1mb 1") as server,
+        running_redis("--client-output-buffer-limit", "pubsub", "1mb", "1mb", "1") as server,
         open_redis(server) as opened,
     ):
         slow = Slow()
