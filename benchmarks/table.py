@@ -54,7 +54,8 @@ def main(arguments: list[str]) -> int:
             if row.name in done and not options.again:
                 continue
             begin = time.monotonic()
-            done[row.name] = _measure(row, known, tls, small=options.small)
+            full = done.get(row.half_of, {}).get("medians", {})
+            done[row.name] = _measure(row, known, tls, full, small=options.small)
             print(f"{row.name}: {time.monotonic() - begin:.0f} s  {json.dumps(done[row.name]['medians'])}", flush=True)
             options.json.write_text(json.dumps(done, indent=1) + "\n")
     if not options.row and (START not in done or options.again):
@@ -81,8 +82,8 @@ def _wanted(rows: tuple[Row, ...], options: argparse.Namespace) -> Iterator[Row]
         yield attrs.evolve(row, rounds=options.rounds) if options.rounds else row
 
 
-def _measure(row: Row, known: dict[str, Candidate], tls: Tls, *, small: bool) -> dict[str, Any]:
-    """All rounds of a row, server by server in turn."""
+def _measure(row: Row, known: dict[str, Candidate], tls: Tls, full: dict[str, float], *, small: bool) -> dict[str, Any]:
+    """All rounds of a row, server by server in turn. `full`: what each did of the row that this one is half of."""
     figure = row.figure or SHAPES[row.shape].figure
     values: dict[str, list[float]] = {}
     failures: dict[str, str] = {}
@@ -94,7 +95,11 @@ def _measure(row: Row, known: dict[str, Candidate], tls: Tls, *, small: bool) ->
             continue
         own = dict(row.variants.get(name, {}))
         shape = SHAPES[own.pop("shape", row.shape)]
-        settings = attrs.evolve(shape.defaults, **(row.settings | own))
+        if row.half_of and name not in full:
+            failures[name] = f"{row.half_of!r} has not been measured"
+            continue
+        half = {"rate": full[name] / 2} if row.half_of else {}
+        settings = attrs.evolve(shape.defaults, **(row.settings | half | own))
         if small:
             settings = attrs.evolve(
                 settings, connections=min(settings.connections, 20), seconds=0.5, rate=min(settings.rate, 2000.0)

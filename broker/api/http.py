@@ -48,6 +48,8 @@ _LEGACY_NUMBERS: Final = {
 }
 
 _encode = msgspec.json.Encoder().encode
+_PUBLISHED: Final = b'{"publish":{}}'
+"""In a batch, to a channel without history."""
 _EMPTY_RESULT = response(200, b'{"result":{}}')
 _FAILURES: Final = (ApiError, EngineUnavailable, BrokenJson, NotEncodable)
 """What a call may raise that is answered."""
@@ -200,7 +202,7 @@ class HttpApi:
                 else:
                     if result is None:
                         break
-                    replies.append(b'{"publish":%b}' % _position(result))
+                    replies.append(b'{"publish":%b}' % _position(result) if result.position.offset else _PUBLISHED)
                 at += 1
         return at
 

@@ -52,7 +52,7 @@ class BoolValue(Struct):
     value: bool | None = False
 
 
-class PublishRequest(Struct):
+class PublishRequest(Struct, gc=False):
     """`data` is embedded JSON, kept byte for byte; `b64data` wins over it. An absent `data` is empty, `null` is not."""
 
     channel: Text = ""
@@ -155,7 +155,7 @@ class RpcRequest(Struct):
     params: Raw = Raw()
 
 
-class BatchCommand(Struct):
+class BatchCommand(Struct, gc=False):
     """One command: exactly one member, named like its method."""
 
     publish: PublishRequest | None = None

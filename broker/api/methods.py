@@ -105,7 +105,9 @@ class Api:
         channel = request.channel
         if not channel:
             raise ApiError(*BAD_REQUEST)
-        resolved = self._resolve(channel)
+        resolved = self._context.rules.channels.resolve(channel)
+        if resolved is None:
+            raise ApiError(*UNKNOWN_CHANNEL)
         if resolved.kind != Kind.STREAM:
             raise ApiError(*BAD_REQUEST)
         return _to_publish(channel, resolved, request, _publication_data(request))
@@ -287,7 +289,9 @@ def _to_publish(
 ) -> ToPublish:
     options = resolved.options
     data, known_json = payload
-    if not acceptable(data, options.publication_data_format, known_json):
+    if (options.publication_data_format or not data) and not acceptable(
+        data, options.publication_data_format, known_json
+    ):
         raise ApiError(*BAD_REQUEST)
     how = publish_options(
         0 if request.skip_history else options.history_size,

@@ -202,9 +202,17 @@ class Load:
         for journal in self.journals:
             journal.verify()
 
-    def outcome(self, what: str, count: int, clock: Clock, latencies: Latencies) -> Outcome:
-        """The usual figures: rates, latencies, and what else the clock saw."""
+    def outcome(self, what: str, count: int, clock: Clock, latencies: Latencies, *, in_flight: int = 0) -> Outcome:
+        """The usual figures: rates, latencies, and what else the clock saw.
+
+        Args:
+            in_flight: of a closed loop whose latencies are those of its answers, how many were under way at any moment.
+                Each is meant to be followed by the next after the mean time that one takes; where it took longer,
+                those that were not sent count as well.
+        """
         histogram = latencies.histogram()
+        if in_flight and histogram.total:
+            histogram = histogram.corrected(clock.wall * in_flight / histogram.total)
         figures = rates(what, count, clock.wall, clock.cpu) | histogram.figures() | clock.extra
         if self.target.pids:
             figures["RSS MiB"] = usage.resident(self.target.pids) / (1 << 20)

@@ -81,4 +81,4 @@ def _calls(load: Load, command: Callable[[int], Command]) -> Outcome:
     latencies.clear()
     with load.timed(lambda: answers, settings.seconds) as clock:
         count = run(settings.seconds)
-    return load.outcome("commands", count, clock, latencies)
+    return load.outcome("commands", count, clock, latencies, in_flight=settings.connections)

@@ -59,4 +59,4 @@ def _run(load: Load, make: Callable[[Publications], Request], *, by_answer: bool
     with load.timed(lambda: publications.made, settings.seconds) as clock:
         published = run(settings.seconds)
     load.verify()
-    return load.outcome("publishes", published, clock, latencies)
+    return load.outcome("publishes", published, clock, latencies, in_flight=settings.in_flight if by_answer else 0)

@@ -82,19 +82,13 @@ class MemoryBroker:
     def __init__(self, *, clock: Callable[[], float], rng: random.Random) -> None:
         self._clock = clock
         self._rng = rng
-        self._deliver: Deliver | None = None
         self._streams: dict[str, _Stream] = {}
         self._results: dict[tuple[str, str], tuple[StreamPosition, float]] = {}
         self._expiries: list[tuple[float, int, _Stream, bool]] = []  # a heap: when to look at which, for its meta
         self._pushed = 0
 
     def attach(self, deliver: Deliver) -> None:
-        self._deliver = deliver
-
-    @property
-    def deliver(self) -> Deliver:
-        assert self._deliver is not None, "attach comes first"
-        return self._deliver
+        self._deliver = deliver  # before anything else
 
     async def subscribe(self, channel: str) -> None:
         """Nothing to do: everything published is published here."""
@@ -113,7 +107,7 @@ class MemoryBroker:
         if options.history.on:
             result = self._append(channel, pub, options)
         else:
-            self.deliver.publication(channel, pub, "", None)
+            self._deliver.publication(channel, pub, "", None)
             result = _NOWHERE
         if options.idempotency_key and not result.suppressed:
             key = channel, options.idempotency_key
@@ -143,7 +137,7 @@ class MemoryBroker:
         if not stream.watched:
             stream.watched = True
             self._watch(stream.expires_at, stream, False)
-        self.deliver.publication(channel, pub, stream.epoch, base)
+        self._deliver.publication(channel, pub, stream.epoch, base)
         return PublishResult(stream.position)
 
     def _stream(self, channel: str, now: float, meta_ttl: float) -> _Stream:
@@ -171,10 +165,10 @@ class MemoryBroker:
         heapq.heappush(self._expiries, (at, self._pushed, stream, meta))
 
     async def publish_join(self, channel: str, info: ClientInfo) -> None:
-        self.deliver.join(channel, info)
+        self._deliver.join(channel, info)
 
     async def publish_leave(self, channel: str, info: ClientInfo) -> None:
-        self.deliver.leave(channel, info)
+        self._deliver.leave(channel, info)
 
     async def history(self, channel: str, query: HistoryQuery, meta_ttl: float) -> HistoryPage:
         stream = self._stream(channel, self._clock(), meta_ttl)

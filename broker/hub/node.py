@@ -108,7 +108,11 @@ class Node:
         local = self.registry.channels.get(channel)
         if local is not None and local.full:
             return None
-        return self._counted(publish(channel, pub, options))
+        result = publish(channel, pub, options)
+        if result.suppressed:
+            return self._counted(result)
+        self.counters.sent["publication"] += 1
+        return result
 
     def publish_in_turn(self, channel: str, pub: Publication, options: PublishOptions) -> PublishResult | None:
         """`publish_nowait` for publishers who are not in the channel themselves: within a turn of the reader few

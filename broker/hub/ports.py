@@ -54,10 +54,11 @@ class HistoryOptions:
     size: int = 0
     ttl: float = 0.0
     meta_ttl: float = 0.0
+    on: bool = attrs.field(init=False)
+    """Whether the channel keeps history at all."""
 
-    @property
-    def on(self) -> bool:
-        """Whether the channel keeps history at all."""
+    @on.default
+    def _on(self) -> bool:
         return self.size > 0 and self.ttl > 0
 
 

@@ -10,10 +10,12 @@ from bisect import bisect_left
 from collections import defaultdict
 from typing import Final, final
 
-__all__ = ["COMMAND_BUCKETS", "Calls", "Counters", "Durations"]
+__all__ = ["COMMAND_BUCKETS", "Calls", "Counters", "Durations", "Traffic"]
 
 COMMAND_BUCKETS: Final = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds in seconds of `*_duration_seconds` histograms."""
+_FIRST: Final = COMMAND_BUCKETS[0]
+"""Most calls take less."""
 
 
 @final
@@ -30,7 +32,21 @@ class Durations:
     def add(self, seconds: float) -> None:
         self.count += 1
         self.total += seconds
-        self.buckets[bisect_left(COMMAND_BUCKETS, seconds)] += 1
+        self.buckets[0 if seconds <= _FIRST else bisect_left(COMMAND_BUCKETS, seconds)] += 1
+
+
+@final
+class Traffic:
+    """What came in over one transport."""
+
+    __slots__ = ("frames", "size")
+
+    def __init__(self) -> None:
+        self.frames = self.size = 0
+
+    def add(self, frame: bytes) -> None:
+        self.frames += 1
+        self.size += len(frame)
 
 
 @final
@@ -64,8 +80,7 @@ class Counters:
         self.recovered: defaultdict[tuple[bool, bool], int] = defaultdict(int)  # by success, had publications
         self.accepted: defaultdict[tuple[str, bool, bool], int] = defaultdict(int)  # by transport, named, versioned
         self.subscribed = 0
-        self.transport_received: defaultdict[str, int] = defaultdict(int)
-        self.transport_received_bytes: defaultdict[str, int] = defaultdict(int)
+        self.received_from: defaultdict[str, Traffic] = defaultdict(Traffic)  # by transport
         self.transport_closed: defaultdict[tuple[str, int], int] = defaultdict(int)
         self.ping_pong: defaultdict[str, Durations] = defaultdict(Durations)  # by transport
         self.api_commands: defaultdict[tuple[str, str], Durations] = defaultdict(Durations)  # by protocol, method

@@ -202,13 +202,13 @@ class _Collector(Collector):
             "transport_messages_received",
             "Frames received.",
             ("transport", "frame_type", *_NS),
-            {(transport, "", ""): n for transport, n in c.transport_received.items()},
+            {(transport, "", ""): traffic.frames for transport, traffic in c.received_from.items()},
         )
         yield _count(
             "transport_messages_received_size",
             "Bytes of frames received.",
             ("transport", "frame_type", *_NS),
-            {(transport, "", ""): n for transport, n in c.transport_received_bytes.items()},
+            {(transport, "", ""): traffic.size for transport, traffic in c.received_from.items()},
         )
         yield _count(
             "transport_outgoing_close_count",

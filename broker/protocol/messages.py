@@ -1,8 +1,9 @@
 """What travels on the wire, as structures: the same for JSON and Protobuf.
 
 Members have the names of the JSON protocol; a codec (`json_codec`, `protobuf_codec`) turns them into bytes.
-Payloads are bytes from the first frame to the last: nothing here ever re-serialises one. Facts: client
-protocol §2 (https://centrifugal.dev/docs/transports/client_protocol).
+Payloads are bytes from the first frame to the last: nothing here ever re-serialises one. What is made by the thousand
+is left out of garbage collection: no cycle can go through it. Facts: client protocol §2
+(https://centrifugal.dev/docs/transports/client_protocol).
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def payload(raw: Raw) -> bytes:
     return b"" if data == b"null" else data
 
 
-class ClientInfo(Struct):
+class ClientInfo(Struct, gc=False):
     """Who a client is, as other clients see it. `conn_info` and `chan_info` are raw payloads."""
 
     user: str = ""
@@ -57,14 +58,14 @@ class ClientInfo(Struct):
     chan_info: bytes = b""
 
 
-class StreamPosition(Struct, frozen=True):
+class StreamPosition(Struct, frozen=True, gc=False):
     """A place in a channel's stream: `offset` counts publications from 1 within one `epoch`."""
 
     offset: Offset = 0
     epoch: str = ""
 
 
-class Publication(Struct):
+class Publication(Struct, gc=False):
     """One message of a channel.
 
     `data` is the publisher's own bytes. `offset` is 0 where the channel has no history. `delta` is true when
@@ -125,7 +126,7 @@ class UnsubscribeRequest(Struct):
     channel: Text = ""
 
 
-class PublishRequest(Struct):
+class PublishRequest(Struct, gc=False):
     channel: Text = ""
     data: Raw = Raw()
     type: I32 | None = 0
@@ -152,7 +153,7 @@ class SendRequest(Struct):
     data: Raw = Raw()
 
 
-class RpcRequest(Struct):
+class RpcRequest(Struct, gc=False):
     data: Raw = Raw()
     method: Text = ""
 
@@ -167,7 +168,7 @@ class SubRefreshRequest(Struct):
     type: I32 | None = 0
 
 
-class Command(Struct):
+class Command(Struct, gc=False):
     """One request of a client. Its members are independent: the first present, in the order below, counts."""
 
     id: U32 | None = 0

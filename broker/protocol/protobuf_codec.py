@@ -1,15 +1,17 @@
 """The Protobuf codec: messages behind their length as a varint, payloads as bytes. Facts: client protocol §1.1, §2.
 
-Requests are parsed by Google's library (upb), but for the envelope around them, which would cost as much again.
+Requests are parsed by Google's library (upb), but for the envelope around them, which would cost as much again, and the
+two that are hot.
 What is sent is written by hand.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, final
+from typing import Any, Final, cast, final
 
 from google.protobuf.message import DecodeError
+from msgspec import Raw
 
 from broker.protocol.codec import MalformedFrame
 from broker.protocol.codes import Disconnect, Error, Unsubscribe
@@ -18,6 +20,8 @@ from broker.protocol.messages import (
     Command,
     ConnectResult,
     Publication,
+    PublishRequest,
+    RpcRequest,
     StreamPosition,
     SubscribeResult,
 )
@@ -37,6 +41,8 @@ class ProtobufCodec:
     ping: Final = b""
 
     def join(self, units: Sequence[bytes]) -> bytes:
+        if len(units) == 1:
+            return delimited(units[0])
         return b"".join([delimited(unit) for unit in units])
 
     # ---- from clients -----------------------------------------------------------------------------------------------
@@ -185,9 +191,9 @@ def _plain_command(data: bytes) -> Command | None:
         size, at = read_varint(data, at - 1)
     if at + size != len(data):
         return None
-    name, parse, structure = member
+    name, structure = member
     command = Command(id & 0xFFFFFFFF)
-    setattr(command, name, structure(parse(data[at:])))
+    setattr(command, name, structure(data[at:]))
     return command
 
 
@@ -200,10 +206,43 @@ def _any_command(data: bytes) -> Command:
     return command
 
 
-def _members() -> dict[int, tuple[str, Callable[[bytes], Any], Callable[[Any], Any]]]:
+def _publish(data: bytes) -> PublishRequest:
+    fields = _first_two(data)
+    if fields is None:
+        return cast("PublishRequest", REQUESTS["publish"](pb.PublishRequest.FromString(data)))
+    return PublishRequest(fields[0].decode(), Raw(fields[1]))
+
+
+def _rpc(data: bytes) -> RpcRequest:
+    fields = _first_two(data)
+    if fields is None:
+        return cast("RpcRequest", REQUESTS["rpc"](pb.RpcRequest.FromString(data)))
+    return RpcRequest(Raw(fields[0]), fields[1].decode())
+
+
+def _first_two(data: bytes) -> tuple[bytes, bytes] | None:
+    """The fields 1 and 2 of a message that has those and no other; they have lengths."""
+    if not data or data[0] != 0x0A:
+        return None
+    size, start = read_varint(data, 1)
+    end = start + size
+    if end >= len(data) or data[end] != 0x12:
+        return None
+    size, begin = read_varint(data, end + 1)
+    return (data[start:end], data[begin:]) if begin + size == len(data) else None
+
+
+def _members() -> dict[int, tuple[str, Callable[[bytes], Any]]]:
+    """Most are parsed by the library; the two that come by the thousand in half the time."""
+
+    def parser(name: str, structure: Callable[[Any], Any]) -> Callable[[bytes], Any]:
+        parse = type(getattr(pb.Command(), name)).FromString
+        return lambda data: structure(parse(data))
+
+    own = {"publish": _publish, "rpc": _rpc}
     fields = pb.Command.DESCRIPTOR.fields_by_name
     return {
-        fields[name].number << 3 | 2: (name, type(getattr(pb.Command(), name)).FromString, structure)
+        fields[name].number << 3 | 2: (name, own.get(name) or parser(name, structure))
         for name, structure in REQUESTS.items()
     }
 

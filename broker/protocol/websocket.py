@@ -56,18 +56,17 @@ _Utf8Decoder: Final = codecs.getincrementaldecoder("utf-8")
 
 # ---- out -------------------------------------------------------------------------------------------------------------
 
-_TEXT_HEADS: Final = [bytes((_FIN | _TEXT, size)) for size in range(126)]
-_BINARY_HEADS: Final = [bytes((_FIN | _BINARY, size)) for size in range(126)]
-
 
 def text_frame(payload: bytes) -> bytes:
     """One unmasked text frame."""
-    return _TEXT_HEADS[len(payload)] + payload if len(payload) < 126 else _frame(_FIN | _TEXT, payload)
+    size = len(payload)
+    return _TEXT_HEADS[size] + payload if size < _SMALL else _head(_FIN | _TEXT, size) + payload
 
 
 def binary_frame(payload: bytes) -> bytes:
     """One unmasked binary frame."""
-    return _BINARY_HEADS[len(payload)] + payload if len(payload) < 126 else _frame(_FIN | _BINARY, payload)
+    size = len(payload)
+    return _BINARY_HEADS[size] + payload if size < _SMALL else _head(_FIN | _BINARY, size) + payload
 
 
 def compressed_frame(compressed: bytes, *, binary: bool) -> bytes:
@@ -96,12 +95,21 @@ def close_frame(code: int, reason: str) -> bytes:
 
 
 def _frame(first: int, payload: bytes) -> bytes:
-    size = len(payload)
+    return _head(first, len(payload)) + payload
+
+
+def _head(first: int, size: int) -> bytes:
     if size < 126:
-        return bytes((first, size)) + payload
+        return bytes((first, size))
     if size < 65536:
-        return bytes((first, 126)) + size.to_bytes(2, "big") + payload
-    return bytes((first, 127)) + size.to_bytes(8, "big") + payload
+        return bytes((first, 126)) + size.to_bytes(2, "big")
+    return bytes((first, 127)) + size.to_bytes(8, "big")
+
+
+_SMALL: Final = 1024
+"""Below, the heads of frames stand ready."""
+_TEXT_HEADS: Final = [_head(_FIN | _TEXT, size) for size in range(_SMALL)]
+_BINARY_HEADS: Final = [_head(_FIN | _BINARY, size) for size in range(_SMALL)]
 
 
 # ---- in --------------------------------------------------------------------------------------------------------------
@@ -173,11 +181,12 @@ class FrameReader:
         inflater: if permessage-deflate was agreed.
     """
 
-    __slots__ = ("_at", "_buffer", "_fragments", "_inflater", "_max", "closed")
+    __slots__ = ("_at", "_fragments", "_inflater", "_max", "closed", "waiting")
 
     def __init__(self, max_message: int, inflater: Inflater | None = None) -> None:
         # From _at on, what has not been read: the bytes that were fed, or a bytearray as soon as they have to grow.
-        self._buffer: bytes | bytearray = b""
+        self.waiting: bytes | bytearray = b""
+        """Empty if there is nothing to pull."""
         self._at = 0
         self._max = max_message
         self._inflater = inflater
@@ -187,13 +196,13 @@ class FrameReader:
 
     def feed(self, data: bytes) -> None:
         """Bytes came."""
-        if not self._buffer:
-            self._buffer = data
+        if not self.waiting:
+            self.waiting = data
             return
-        if self._at or isinstance(self._buffer, bytes):
-            self._buffer = bytearray(memoryview(self._buffer)[self._at :])
+        if self._at or isinstance(self.waiting, bytes):
+            self.waiting = bytearray(memoryview(self.waiting)[self._at :])
             self._at = 0
-        self._buffer += data
+        self.waiting += data
 
     def next_message(self) -> Message | None:
         """The next whole message, or None until more bytes come.
@@ -202,7 +211,7 @@ class FrameReader:
             WebSocketError: 1002 for frames that are not allowed, 1007 for text that is not UTF-8, 1009 for a message
                 above the limit, known from its header.
         """
-        buffer = self._buffer
+        buffer = self.waiting
         if not buffer:
             return None
         at = self._at
@@ -224,7 +233,7 @@ class FrameReader:
             if size <= self._max and end <= length:
                 payload = apply_mask(buffer[start:end], buffer[start - 4 : start])
                 if end == length:
-                    self._buffer = b""
+                    self.waiting = b""
                     self._at = 0
                 else:
                     self._at = end
@@ -251,7 +260,7 @@ class FrameReader:
 
     def _next_frame(self) -> tuple[int, bytes] | None:
         """The first byte of the next frame and its payload, as soon as all of it is there."""
-        buffer, at = self._buffer, self._at
+        buffer, at = self.waiting, self._at
         waiting = len(buffer) - at
         if waiting < 2:
             return None
@@ -367,7 +376,7 @@ class FrameReader:
         self._drop()
 
     def _drop(self) -> None:
-        self._buffer = b""
+        self.waiting = b""
         self._at = 0
 
 

@@ -63,8 +63,7 @@ class OneWaySession(Session):
         if self.status is not Status.NEW:
             return None
         counters = self.context.node.counters
-        counters.transport_received[self.peer.transport] += 1
-        counters.transport_received_bytes[self.peer.transport] += len(frame)
+        counters.received_from[self.peer.transport].add(frame)
         try:
             request = read_connect(frame)
         except MalformedFrame:

@@ -62,10 +62,7 @@ class Session(Client):
         Returns what is left of it because something has to be waited for, to be run before the next frame; None when
         all is done, which most frames are.
         """
-        counters = self.context.node.counters
-        transport = self.peer.transport
-        counters.transport_received[transport] += 1
-        counters.transport_received_bytes[transport] += len(frame)
+        self.context.node.counters.received_from[self.peer.transport].add(frame)
         try:
             commands = self.wire.codec.commands(frame)
             left = _COMMANDS_PER_TURN

@@ -105,7 +105,7 @@ class WebSocketMachine(SessionCarrier):
     def advance(self) -> None:
         connection, frames = self._connection, self._frames
         try:
-            while not connection.busy and not connection.ending:
+            while frames.waiting and not connection.busy and not connection.ending:
                 message = frames.next_message()
                 if message is None:
                     return

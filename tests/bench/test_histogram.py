@@ -30,6 +30,15 @@ def test_json_and_back(values: list[float]) -> None:
     assert Histogram.from_json(histogram.as_json()).figures() == histogram.figures()
 
 
+def test_what_was_not_sent_while_one_was_waited_for_counts_as_well() -> None:
+    corrected = Histogram([0.001] * 97 + [0.0019] * 2 + [0.01]).corrected(0.001)
+    assert corrected.total == 100 + 9  # 9, 8, … 1 ms, which would have waited for the one of 10 ms
+    assert corrected.highest == 0.01
+    assert corrected.percentile(100 * 99 / 109) == pytest.approx(0.0019)
+    assert corrected.percentile(100 * 105 / 109) == pytest.approx(0.006, rel=0.002)
+    assert Histogram([0.001]).corrected(0).total == 1
+
+
 def test_nothing_recorded() -> None:
     assert Histogram().figures() == {}
     assert Histogram().curve() == []

@@ -209,8 +209,7 @@ class StreamEndpoints:
         except MalformedFrame:
             return self._bad_request(head)
         counters = self.context.node.counters
-        counters.transport_received[form.transport] += 1
-        counters.transport_received_bytes[form.transport] += len(connect)
+        counters.received_from[form.transport].add(connect)
         cors = self.origins.cors(head)
         machine = StreamMachine(
             connection,
