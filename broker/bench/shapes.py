@@ -12,6 +12,7 @@ from broker.bench import (
     w2_idle,
     w3_hot_channel,
     w4_echo,
+    w5_broadcast,
     w6_recovery,
     w7_slow_readers,
     w9_api,
@@ -96,6 +97,15 @@ _ALL = (
         Settings(connections=600, rate=20_000, seconds=5),
         w4_echo.echo,
         _DELIVERIES,
+    ),
+    Shape(
+        "W5",
+        "broadcasts to five channels with history, which is read meanwhile",
+        Settings(connections=1500, channels=5, namespace="kept", rate=20_000, seconds=5),
+        w5_broadcast.broadcast_and_history,
+        "p95 ms",
+        more_is_better=False,
+        simple=False,
     ),
     Shape(
         "W6",
