@@ -188,7 +188,7 @@ def test_idle_readers_keep_nothing() -> None:
     read(frame(TEXT, b"x" * 5000)[:4000], frame(TEXT, b"x" * 5000)[4000:], reader=reader)
     assert sys.getsizeof(reader) <= 120
     assert not hasattr(reader, "__dict__")
-    assert reader._buffer == b""
+    assert reader.waiting == b""
     assert isinstance(reader._buffer, bytes)
 
 
