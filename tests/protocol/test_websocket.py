@@ -189,7 +189,7 @@ def test_idle_readers_keep_nothing() -> None:
     assert sys.getsizeof(reader) <= 120
     assert not hasattr(reader, "__dict__")
     assert reader.waiting == b""
-    assert isinstance(reader._buffer, bytes)
+    assert isinstance(reader.waiting, bytes)
 
 
 # ---- compressed ------------------------------------------------------------------------------------------------------
