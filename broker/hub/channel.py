@@ -27,10 +27,11 @@ __all__ = ["Channel"]
 
 _FEW = 16
 """Up to so many subscribers are served by whoever publishes."""
-_CHUNK = 64
-"""Deliveries between two checkpoints of a pump: half a millisecond of system calls. A checkpoint costs as much as half a
-delivery, and who publishes in between is answered sooner and told of in the next round."""
-_ROUND_EVENTS = 128
+_CHUNK = 128
+"""Deliveries between two checkpoints of a pump: about a millisecond of system calls. A checkpoint costs as much as half
+a delivery, and who publishes in between is answered sooner."""
+_ROUND_EVENTS = 256
+"""As many as come in while a thousand are told: with fewer, publishers who wait for nobody would fill the queue."""
 _ROUND_BYTES = 1 << 20
 _FULL_EVENTS = 1024
 _FULL_BYTES = 8 << 20
