@@ -88,7 +88,7 @@ class MemoryBroker:
         self._pushed = 0
 
     def attach(self, deliver: Deliver) -> None:
-        self._deliver = deliver  # before anything else
+        self.deliver = deliver  # before anything else
 
     async def subscribe(self, channel: str) -> None:
         """Nothing to do: everything published is published here."""
@@ -107,7 +107,7 @@ class MemoryBroker:
         if options.history.on:
             result = self._append(channel, pub, options)
         else:
-            self._deliver.publication(channel, pub, "", None)
+            self.deliver.publication(channel, pub, "", None)
             result = _NOWHERE
         if options.idempotency_key and not result.suppressed:
             key = channel, options.idempotency_key
@@ -137,7 +137,7 @@ class MemoryBroker:
         if not stream.watched:
             stream.watched = True
             self._watch(stream.expires_at, stream, False)
-        self._deliver.publication(channel, pub, stream.epoch, base)
+        self.deliver.publication(channel, pub, stream.epoch, base)
         return PublishResult(stream.position)
 
     def _stream(self, channel: str, now: float, meta_ttl: float) -> _Stream:
@@ -165,10 +165,10 @@ class MemoryBroker:
         heapq.heappush(self._expiries, (at, self._pushed, stream, meta))
 
     async def publish_join(self, channel: str, info: ClientInfo) -> None:
-        self._deliver.join(channel, info)
+        self.deliver.join(channel, info)
 
     async def publish_leave(self, channel: str, info: ClientInfo) -> None:
-        self._deliver.leave(channel, info)
+        self.deliver.leave(channel, info)
 
     async def history(self, channel: str, query: HistoryQuery, meta_ttl: float) -> HistoryPage:
         stream = self._stream(channel, self._clock(), meta_ttl)

@@ -205,6 +205,7 @@ class TlsLink:
         self._handshaken = True  # or never will be: what else comes is not read as TLS
         with suppress(OSError, ValueError):  # a handshake that never was; told already
             self.socket.unwrap()  # the peer's TLS is told as well; its answer is not waited for
+        self._read, self._write = self.socket.recv, self.socket.send  # which read on without TLS
         self.socket.shutdown(socket.SHUT_WR)
 
     async def aclose(self) -> None:

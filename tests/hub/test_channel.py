@@ -111,10 +111,10 @@ async def test_a_pump_joins_what_has_piled_up_into_one_write(room: Room) -> None
 
 async def test_rounds_are_bounded_by_count_and_by_bytes(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     many = room.crowd()
-    for _ in range(300):
+    for _ in range(600):
         room.publish()
     await settled()
-    assert [len(each.offsets) for each in many] == [300] * 20
+    assert [len(each.offsets) for each in many] == [600] * 20
     assert len(many[0].sent) == 3
     monkeypatch.setattr(channel_module, "_ROUND_BYTES", 1000)
     many[0].sent.clear()
