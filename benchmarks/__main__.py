@@ -105,11 +105,11 @@ def _servers(shape: Shape, options: argparse.Namespace) -> list[Candidate]:
         if name not in names and not (name == "floor" and not shape.has_floor):
             raise ValueError(f"--server {name}: there are {', '.join(names)}")
     wanted = set(options.server) if options.server else set(names) if options.compare else {"broker", "floor"}
-    return [
-        candidate
-        for candidate in known
-        if candidate.name in wanted and not (candidate.simple and (whole_only or not shape.simple))
-    ]
+
+    def can(candidate: Candidate) -> bool:
+        return not candidate.simple or (not whole_only and (shape.simple or candidate.name == "floor"))
+
+    return [candidate for candidate in known if candidate.name in wanted and can(candidate)]
 
 
 def _cores(options: argparse.Namespace) -> Cores:

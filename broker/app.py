@@ -1,7 +1,7 @@
 """The composition root: a configuration becomes objects, and objects become nested stages.
 
-The only file that names concrete classes of other rooms. Stages from the outside in: engine, hub, doors; leaving is
-inside-out (supervisor.py).
+The only file that names concrete classes of other rooms. Stages from the outside in: reader, engine, hub, doors;
+leaving is inside-out (supervisor.py).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from broker.hub import Broker, Controller, Node, Presence, open_node
 from broker.listeners import addresses, listen_on
 from broker.observe import CONTENT_TYPE, Aggregate, Metrics, Read
 from broker.process import StartError
+from broker.reader import Stage, open_stage
 from broker.rules import Clock, make_rules
 from broker.sessions import Context, Rules
 from broker.transports import (
@@ -114,6 +115,7 @@ class Server:
     metrics: Metrics
     sites: Sequence[Site]
     urls: Sequence[str]
+    stage: Stage
     hooks: LoadedHooks | None = None
     """What the configuration's `hooks` gave."""
 
@@ -162,13 +164,14 @@ async def open_server(
     if engine is None:
         engine = partial(open_engine, config.engine, config.broker, config.presence_manager)
     async with (
+        open_stage() as stage,
         engine(rng) as opened,
         open_node(name, opened.broker, opened.presence, opened.controller, version=PROTOCOL_VERSION) as node,
     ):
         try:
             loaded = load_hooks(config.hooks) if config.hooks and hooks is None else None
             app = loaded.app if loaded is not None else hooks
-            rules = make_rules(config, node.counters, wall_clock, app)
+            rules = make_rules(config, node.counters, stage, wall_clock, app)
         except (ValueError, HooksError) as error:
             raise StartError(str(error)) from error.__cause__
         context = Context(node, rules, PROTOCOL_VERSION, wall_clock, rng.random)
@@ -185,6 +188,7 @@ async def open_server(
                 _open_notices(context, last_words) as context.notices,
                 open_doors(
                     node,
+                    stage,
                     listening,
                     outbox_limit=config.client.queue_max_size,
                     write_timeout=config.websocket.write_timeout,
@@ -197,9 +201,8 @@ async def open_server(
                 handle = ServerHandle(api)
                 if app is not None:
                     app.attach(handle)
-                yield Server(
-                    handle, node, doors, context, opened, metrics, sites, [each.url for each in listening], loaded
-                )
+                urls = [each.url for each in listening]
+                yield Server(handle, node, doors, context, opened, metrics, sites, urls, stage, loaded)
         finally:
             context.rules.backends.close()
 

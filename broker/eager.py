@@ -6,13 +6,18 @@ to wait says `await own_task()` first: inside `begin` that hands the half-run co
 
 Before `own_task()` a handler must not open a cancel scope or a nursery: those belong to the task that entered
 them. A wait without `own_task()` is a programming error, raised as `WaitedInReader`.
+
+One kind of wait needs no task: that for a `Promise`, which somebody else settles. `begin` hands it back, and whoever
+drives the coroutine calls `begin` again when it is settled.
 """
 
 from __future__ import annotations
 
 import types
-from collections.abc import Coroutine, Generator
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, Generic, NoReturn, TypeVar
+
+import trio
 
 T = TypeVar("T")
 
@@ -24,6 +29,70 @@ class WaitedInReader(RuntimeError):
     """A handler waited without saying `await own_task()` first. Ends its connection, fails the tests."""
 
 
+class Promise(Generic[T]):
+    """Something that will come, or fail, once; one coroutine waits for it."""
+
+    __slots__ = ("_error", "_result", "_wake", "settled")
+
+    def __init__(self) -> None:
+        self.settled = False
+        self._result: T | None = None
+        self._error: Exception | None = None
+        self._wake: Callable[[], object] | None = None
+
+    def settle(self, result: T) -> None:
+        """It has come. Who waits goes on within this call, or soon; once it is settled, nothing changes it."""
+        if not self.settled:
+            self._result = result
+            self._end()
+
+    def fail(self, error: Exception) -> None:
+        """It will not come, and why: raised where it is waited for."""
+        if not self.settled:
+            self._error = error
+            self._end()
+
+    def _end(self) -> None:
+        self.settled = True
+        wake, self._wake = self._wake, None
+        if wake is not None:
+            wake()
+
+    def when_settled(self, wake: Callable[[], object] | None) -> None:
+        """For whoever drives the coroutine that waits: what to call then; None to call nothing."""
+        self._wake = wake
+
+    def give_up(self) -> None:
+        """Nobody waits any more: its task was cancelled."""
+
+    @types.coroutine
+    def wait(self) -> Generator[Any, Any, T]:
+        """Wait for it; without a task, where `begin` runs this.
+
+        Raises:
+            Exception: the one it failed with.
+        """
+        while not self.settled:
+            if _eager:
+                yield self
+            else:
+                yield from self._wait_in_task()
+        if self._error is not None:
+            raise self._error
+        return self._result  # type: ignore[return-value]
+
+    async def _wait_in_task(self) -> None:
+        task = trio.lowlevel.current_task()
+        self._wake = lambda: trio.lowlevel.reschedule(task)
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._wake = None
+            self.give_up()
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+
 @types.coroutine
 def own_task() -> Generator[Any, Any, None]:
     """Say this before anything that may wait. Where the coroutine already has a task, it is a no-op."""
@@ -31,11 +100,12 @@ def own_task() -> Generator[Any, Any, None]:
         yield _MOVE
 
 
-def begin(coro: Coroutine[Any, Any, T]) -> tuple[bool, T | None]:
-    """Run `coro` until it ends or asks for a task of its own.
+def begin(coro: Coroutine[Any, Any, T]) -> tuple[bool, T | Promise[Any] | None]:
+    """Run `coro` until it ends, asks for a task of its own, or waits for a promise; from there on, if it has begun.
 
     Returns:
-        `(True, result)` when it has ended, `(False, None)` when it waits for `go_on`.
+        `(True, result)` when it has ended, `(False, None)` when it waits for `go_on`, and `(False, promise)` when it
+        waits for that: to be called again when it is settled. `go_on` will do there, too.
 
     Raises:
         WaitedInReader: it waited without `own_task()`; it has been ended.
@@ -48,9 +118,11 @@ def begin(coro: Coroutine[Any, Any, T]) -> tuple[bool, T | None]:
         return True, end.value
     finally:
         _eager = outer
-    if trap is not _MOVE:
-        _give_up(coro, trap)
-    return False, None
+    if trap is _MOVE:
+        return False, None
+    if isinstance(trap, Promise):
+        return False, trap
+    _give_up(coro, trap)
 
 
 def _give_up(coro: Coroutine[Any, Any, object], trap: Any) -> NoReturn:

@@ -31,7 +31,7 @@ async def prepare(server: Server, fresh: Config) -> Callable[[], None]:
     try:
         if fresh.hooks:
             loaded = await trio.to_thread.run_sync(load_hooks, fresh.hooks, server.hooks)
-        rules = make_rules(fresh, server.node.counters, hooks=loaded.app if loaded is not None else None)
+        rules = make_rules(fresh, server.node.counters, server.stage, hooks=loaded.app if loaded is not None else None)
     except (ValueError, HooksError) as error:
         raise CannotReload(str(error)) from error.__cause__
 

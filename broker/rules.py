@@ -10,6 +10,7 @@ from broker.channels import Channels
 from broker.config import Config
 from broker.hooks import Hooks, Proxies, http_backends, with_python
 from broker.observe import Counters
+from broker.reader import Stage
 from broker.sessions import Rules
 
 __all__ = ["Clock", "make_rules"]
@@ -21,6 +22,7 @@ Clock = Callable[[], float]
 def make_rules(
     config: Config,
     counters: Counters,
+    stage: Stage,
     wall_clock: Clock = time.time,  # noqa: TID251 (handed out from here)
     hooks: Hooks | None = None,
 ) -> Rules:
@@ -50,7 +52,7 @@ def make_rules(
         channels=config.channel,
         rpc_names=frozenset(each.proxy_name for each in methods if each.proxy_enabled),
     )
-    backends = http_backends(proxies, counters.hooks)
+    backends = http_backends(proxies, counters.hooks, stage)
     if hooks is not None:
         backends = with_python(backends, hooks, counters.hooks)
     return Rules(

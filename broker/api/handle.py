@@ -15,56 +15,19 @@ import msgspec
 from msgspec import Raw, Struct
 
 from broker.api import messages as m
-from broker.api.messages import ApiError
 from broker.api.methods import BAD_REQUEST, Api, Result
+from broker.hooks import ApiError, ChannelHistory, ChannelStats, NodeState
 from broker.protocol import ClientInfo, Publication, StreamPosition, is_json
 
-__all__ = ["ChannelHistory", "ChannelStats", "NodeState", "ServerHandle"]
+__all__ = ["ServerHandle"]
 
 _PROTOCOL = "python"
 """What metrics call this carrier."""
 
 
 @final
-@attrs.frozen
-class ChannelHistory:
-    """Publications in the order asked for, and where the stream of the channel stands now."""
-
-    publications: list[Publication]
-    position: StreamPosition
-
-
-@final
-@attrs.frozen
-class ChannelStats:
-    """How many clients and how many different users are in a channel."""
-
-    num_clients: int
-    num_users: int
-
-
-@final
-@attrs.frozen
-class NodeState:
-    """What a node of the cluster tells of itself; `uptime` in seconds."""
-
-    uid: str
-    name: str
-    version: str
-    num_clients: int
-    num_users: int
-    num_subs: int
-    num_channels: int
-    uptime: int
-
-
-@final
 class ServerHandle:
-    """Calls of the server API. Payloads are given as `bytes`, which are passed on as they are, or as any value that
-    JSON can hold; they come back as `bytes`.
-
-    Every method raises `ApiError` where the HTTP API would answer with that error.
-    """
+    """`broker.hooks.ServerApi`, which tells what each of these does, made of `Api`."""
 
     def __init__(self, api: Api) -> None:
         self._api = api

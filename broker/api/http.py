@@ -18,10 +18,11 @@ import structlog
 import trio
 from msgspec import Meta, Raw, Struct
 
-from broker.api.messages import ApiError, BatchCommand, BatchRequest
+from broker.api.messages import BatchCommand, BatchRequest
 from broker.api.methods import BAD_REQUEST, INTERNAL, NOT_FOUND, Api, NotEncodable, ToPublish, error_body
 from broker.api.options import HttpApiOptions
 from broker.eager import own_task
+from broker.hooks import ApiError
 from broker.http1 import Head, Request, response
 from broker.hub import EngineUnavailable, PublishResult
 from broker.protocol import BrokenJson, read_json

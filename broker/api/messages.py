@@ -10,7 +10,6 @@ from typing import Annotated
 from msgspec import Meta, Raw, Struct, field
 
 __all__ = [
-    "ApiError",
     "BatchRequest",
     "BoolValue",
     "BroadcastRequest",
@@ -25,15 +24,6 @@ __all__ = [
     "SubscribeRequest",
     "UnsubscribeRequest",
 ]
-
-
-class ApiError(Exception):
-    """Answered as `{"error": {"code", "message"}}`."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(f"{code}: {message}")
-        self.code = code
-        self.message = message
 
 
 Text = str | None

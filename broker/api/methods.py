@@ -16,9 +16,9 @@ import structlog
 from msgspec import Raw, Struct
 
 from broker.api import messages as m
-from broker.api.messages import ApiError
 from broker.channels import Kind, Resolved, acceptable
 from broker.glob import compile_glob
+from broker.hooks import ApiError
 from broker.hub import (
     DisconnectUser,
     EngineUnavailable,

@@ -17,7 +17,7 @@ from broker.bench.figures import Figures, Outcome, Settings
 from broker.bench.files import Files
 from broker.bench.histogram import Histogram
 from broker.bench.journal import Wrong
-from broker.bench.local import Candidate, Cores, Tls, daemon, floor, running
+from broker.bench.local import Asked, Candidate, Cores, Tls, daemon, floor, running
 from broker.bench.process import Failed, run_load
 from broker.bench.report import machine
 from broker.bench.rounds import Results, run_round, run_rounds
@@ -28,6 +28,7 @@ from broker.bench.usage import raise_file_limit
 
 __all__ = [
     "SHAPES",
+    "Asked",
     "Candidate",
     "Cores",
     "Failed",

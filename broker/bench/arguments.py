@@ -63,6 +63,7 @@ def add_load_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch", type=_bounded(int, 1, MOST_BATCH), metavar="N", help="publications in one API request")
     add("--channels", type=_bounded(int, 0, MOST_CONNECTIONS), metavar="N", help="0: one per connection")
     add("--subscriptions", type=_bounded(int, 0, MOST_SUBSCRIPTIONS), metavar="N", help="of each client (W11)")
+    add("--flood", type=_bounded(int, 1, MOST_CONNECTIONS), metavar="N", help="clients that connect at once (W13)")
     add("--namespace", metavar="NAME", help="of all channels, to measure its options, such as history")
     add("--processes", type=_bounded(int, 1, MOST_PROCESSES), metavar="N", help="of subscribers (one per 15,000)")
     add("--stall", action="store_true", default=None, help="also look for the longest time without an answer")

@@ -41,6 +41,8 @@ class Settings:
     """Whether clients connect with a token."""
     processes: int = 0
     """That subscribers are spread over; 0 leaves it to their number."""
+    flood: int = 0
+    """Clients that connect at once beside the load (W13)."""
     stall: bool = False
     """Whether a probe looks for the longest time in which the server answers nobody."""
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
@@ -21,14 +21,17 @@ from typing import Any, final
 import attrs
 
 import broker
+from broker.bench import backend
 from broker.bench.target import TRANSPORTS, Target
 from broker.bench.usage import pin
 
-__all__ = ["CONFIG", "Candidate", "Cores", "Tls", "daemon", "floor", "running"]
+__all__ = ["CONFIG", "RPC_NAMESPACE", "Asked", "Candidate", "Cores", "Tls", "daemon", "floor", "running"]
 
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
 TOKEN_SECRET = "benchmark"
+RPC_NAMESPACE = "backend"
+"""Methods with this namespace are what a backend is asked about."""
 _ROOT = Path(broker.__file__).resolve().parent.parent
 
 CONFIG: dict[str, Any] = {
@@ -64,6 +67,29 @@ class Tls:
     def config(self) -> dict[str, Any]:
         pair = {"cert_pem": self.certificate.read_text(), "key_pem": self.key.read_text()}
         return {"tls": {"enabled": True, **pair}}
+
+
+@final
+@attrs.frozen
+class Asked:
+    """What servers that are started here ask a backend about, which is started with them and answers `delay` seconds
+    after it was asked."""
+
+    connect: bool = False
+    """Whether about clients that connect, too; about RPC in any case."""
+    delay: float = 0.0
+
+    def config(self, port: int) -> dict[str, Any]:
+        """Sections of the servers' configuration, for a backend at `port`."""
+        base = f"http://127.0.0.1:{port}"
+        proxy = {"endpoint": base + backend.RPC, "timeout": "30s"}
+        client = CONFIG["client"]
+        if self.connect:
+            client = client | {
+                "proxy": {"connect": {"enabled": True, "endpoint": base + backend.CONNECT, "timeout": "30s"}}
+            }
+        namespaces = [{"name": RPC_NAMESPACE, "proxy_enabled": True}]
+        return {"client": client, "rpc": CONFIG["rpc"] | {"namespaces": namespaces, "proxy": proxy}}
 
 
 @final
@@ -105,7 +131,7 @@ def daemon(python: str = sys.executable, name: str = "broker") -> Candidate:
 
 def floor(python: str = sys.executable) -> Candidate:
     """A loop of bare sends (`broker.bench.floor`)."""
-    return Candidate("floor", f"{shlex.quote(python)} -m broker.bench.floor {{port}}", simple=True)
+    return Candidate("floor", f"{shlex.quote(python)} -m broker.bench.floor {{port}} {{config}}", simple=True)
 
 
 @contextmanager
@@ -116,16 +142,22 @@ def running(
     tls: Tls | None = None,
     codec: str = "json",
     transport: str = "websocket",
+    asked: Asked | None = None,
+    backend_cores: Sequence[int] = (),
 ) -> Iterator[Target]:
-    """Start a server on a free port, on its core, and stop it at the end.
+    """Start a server on a free port, on its core, and stop it at the end; and so the backend that it asks, if any.
 
     Raises:
         RuntimeError: it did not start; with the end of what it wrote.
     """
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder, open(f"{folder}/log", "w+b") as log:
+    with (
+        tempfile.TemporaryDirectory(prefix="benchmark-") as folder,
+        open(f"{folder}/log", "w+b") as log,
+        _backend(asked, backend_cores) as sections,
+    ):
         port = _free_port()
         config = Path(folder) / "config.json"
-        config.write_text(json.dumps(_config(port, tls, transport)))
+        config.write_text(json.dumps(_config(port, tls, transport) | sections))
         process = subprocess.Popen(
             candidate.argv(port, config),
             cwd=folder,
@@ -159,6 +191,25 @@ def running(
                 process.wait(STOP_SECONDS)
             process.kill()
             process.wait()
+
+
+@contextmanager
+def _backend(asked: Asked | None, cores: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Runs a backend, and gives the sections of a configuration that asks it."""
+    if asked is None:
+        yield {}
+        return
+    port = _free_port()
+    command = [sys.executable, str(Path(backend.__file__)), str(port), str(asked.delay)]
+    with subprocess.Popen(command, env=_environment(), stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()  # it listens
+            if cores:
+                os.sched_setaffinity(process.pid, cores)
+            yield asked.config(port)
+        finally:
+            process.kill()
 
 
 def _config(port: int, tls: Tls | None, transport: str) -> dict[str, Any]:

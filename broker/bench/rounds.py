@@ -110,5 +110,13 @@ def run_round(
     if isinstance(server, Target):
         return run_load(shape, server, settings, cores.load, say)
     wanted = attrs.evolve(settings, stall=False) if server.simple else settings
-    with running(server, cores.server, tls=tls, codec=codec, transport=transport) as target:
+    with running(
+        server,
+        cores.server,
+        tls=tls,
+        codec=codec,
+        transport=transport,
+        asked=shape.asked,
+        backend_cores=cores.load,
+    ) as target:
         return run_load(shape, target, wanted, cores.load, say)

@@ -18,9 +18,12 @@ from broker.bench import (
     w9_api,
     w10_storm,
     w11_inbound,
+    w12_backend,
+    w13_flood,
 )
 from broker.bench.figures import Outcome, Settings
 from broker.bench.load import Load
+from broker.bench.local import Asked
 
 __all__ = ["SHAPES", "Shape"]
 
@@ -41,6 +44,8 @@ class Shape:
     """Whether a loop of bare sends can play the server."""
     simple: bool = True
     """Whether it asks no more than to connect, subscribe, publish and call."""
+    asked: Asked | None = None
+    """What servers ask a backend about; one that runs already has to be configured so."""
 
 
 _HOT = Settings(connections=1000)
@@ -164,6 +169,26 @@ _ALL = (
     ),
     Shape("W11", "clients publish", Settings(connections=500), w11_inbound.publish, "commands/CPU-s"),
     Shape("W11r", "clients call an RPC method", Settings(connections=500), w11_inbound.rpc, "commands/CPU-s"),
+    Shape(
+        "W12",
+        "32 clients call an RPC method that a backend answers over HTTP",
+        Settings(connections=32),
+        w12_backend.rpc,
+        "calls/CPU-s",
+        has_floor=True,
+        simple=False,
+        asked=Asked(),
+    ),
+    Shape(
+        "W13",
+        "W3p, while 10,000 clients connect through a backend that takes 50 ms",
+        Settings(connections=1000, seconds=5, rate=20_000, flood=10_000),
+        w13_flood.flood,
+        "p99 with / without",
+        more_is_better=False,
+        simple=False,
+        asked=Asked(connect=True, delay=0.05),
+    ),
 )
 
 SHAPES = {shape.name: shape for shape in _ALL}

@@ -17,7 +17,7 @@ from broker.bench.records import Latencies
 from broker.bench.sockets import Sock
 from broker.bench.wire import Command
 
-__all__ = ["publish", "rpc"]
+__all__ = ["calls", "publish", "rpc"]
 
 WARM_UP_SECONDS = 0.5
 RPC_METHOD = "ping"
@@ -29,17 +29,18 @@ IDS = 8
 def publish(load: Load) -> Outcome:
     data = {"pad": "x" * max(load.settings.size - len('{"pad":""}'), 0)}
     channel = load.settings.channel
-    return _calls(load, lambda number: {"publish": {"channel": channel(10**6 + number), "data": data}})
+    return calls(load, lambda number: {"publish": {"channel": channel(10**6 + number), "data": data}})
 
 
 def rpc(load: Load) -> Outcome:
-    return _calls(load, lambda _: {"rpc": {"method": RPC_METHOD, "data": {}}})
+    return calls(load, lambda _: {"rpc": {"method": RPC_METHOD, "data": {}}})
 
 
-def _calls(load: Load, command: Callable[[int], Command]) -> Outcome:
+def calls(load: Load, command: Callable[[int], Command], what: str = "commands") -> Outcome:
+    """Each client sends its command, and again as soon as it has been answered. `what` names the figures."""
     settings = load.settings
     if load.target.transport != "websocket":
-        raise ValueError("W11 sends its commands over WebSocket only")
+        raise ValueError("clients send their commands over WebSocket only")
     callers: list[Caller] = []
     latencies = Latencies()
     asked = answers = 0
@@ -81,4 +82,4 @@ def _calls(load: Load, command: Callable[[int], Command]) -> Outcome:
     latencies.clear()
     with load.timed(lambda: answers, settings.seconds) as clock:
         count = run(settings.seconds)
-    return load.outcome("commands", count, clock, latencies, in_flight=settings.connections)
+    return load.outcome(what, count, clock, latencies, in_flight=settings.connections)

@@ -30,14 +30,18 @@ from broker.hooks.hook import Hook, HookDisconnect, HookError, HookFailed
 from broker.hooks.loading import HooksError, LoadedHooks, load_hooks
 from broker.hooks.notices import Notices, open_notices
 from broker.hooks.python import with_python
+from broker.hooks.server import ApiError, ChannelHistory, ChannelStats, NodeState, ServerApi
 
 __all__ = [
     "DEFAULT",
     "NO_BACKENDS",
+    "ApiError",
     "Backends",
     "CacheEmptyEvent",
     "CacheEmptyResult",
+    "ChannelHistory",
     "ChannelState",
+    "ChannelStats",
     "ClientEvent",
     "ConnectEvent",
     "ConnectResult",
@@ -49,6 +53,7 @@ __all__ = [
     "Hooks",
     "HooksError",
     "LoadedHooks",
+    "NodeState",
     "Noted",
     "Notices",
     "Override",
@@ -59,6 +64,7 @@ __all__ = [
     "RefreshResult",
     "RpcEvent",
     "RpcResult",
+    "ServerApi",
     "StateEvent",
     "SubRefreshEvent",
     "SubRefreshResult",

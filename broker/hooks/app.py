@@ -23,6 +23,7 @@ import attrs
 
 from broker.glob import compile_glob
 from broker.hooks import events as ev
+from broker.hooks.server import ServerApi
 
 __all__ = ["Function", "Hooks"]
 
@@ -83,11 +84,11 @@ class Hooks:
         self.emulated_headers = frozenset(name.lower() for name in emulated_headers)
         self.functions: list[Function] = []
         self.on: Final = _On(self.functions)
-        self._server: Any = None
+        self._server: ServerApi | None = None
 
     @property
-    def server(self) -> Any:
-        """The server API, as `broker.api.ServerHandle`: `await app.server.publish("chat:1", {"text": "hi"})`.
+    def server(self) -> ServerApi:
+        """The server API: `await app.server.publish("chat:1", {"text": "hi"})`.
 
         Raises:
             RuntimeError: the server does not run yet.
@@ -96,7 +97,7 @@ class Hooks:
             raise RuntimeError("the server does not run yet: use `app.server` within a hook")
         return self._server
 
-    def attach(self, server: Any) -> None:
+    def attach(self, server: ServerApi) -> None:
         """Called by the server that asks these hooks from now on."""
         self._server = server
 

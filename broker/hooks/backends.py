@@ -14,6 +14,7 @@ from broker.hooks.hook import Hook
 from broker.hooks.http import HttpCarrier
 from broker.hooks.options import ChannelProxies, ClientProxies, NamedProxyOptions, ProxyOptions
 from broker.observe import Calls
+from broker.reader import Stage
 
 __all__ = ["DEFAULT", "NO_BACKENDS", "Backends", "CallsBy", "Proxies", "http_backends"]
 
@@ -87,18 +88,19 @@ class Proxies:
     """The `proxy_name` of every kind of methods that has a proxy."""
 
 
-def http_backends(proxies: Proxies, calls: CallsBy) -> Backends:
+def http_backends(proxies: Proxies, calls: CallsBy, stage: Stage) -> Backends:
     """The hooks that a configuration asks for.
 
     Raises:
         ValueError: an endpoint, a header or a certificate cannot be used.
     """
-    return _Building(proxies, calls).backends()
+    return _Building(proxies, calls, stage).backends()
 
 
 @final
 class _Building:
-    def __init__(self, proxies: Proxies, calls: CallsBy) -> None:
+    def __init__(self, proxies: Proxies, calls: CallsBy, stage: Stage) -> None:
+        self._stage = stage
         self._proxies = proxies
         self._named = {each.name: each for each in proxies.named}
         self._calls = calls
@@ -145,9 +147,8 @@ class _Building:
     def _hook(self, kind: str, name: str, options: ProxyOptions, result: type[R]) -> Hook[Any, R]:
         self._used.append(options)
         try:
-            carrier: HttpCarrier[Any, R] = HttpCarrier(options, result)
+            carrier: HttpCarrier[Any, R] = HttpCarrier(options, result, self._stage)
         except (ValueError, ssl.SSLError) as error:
             raise ValueError(f"the {kind} proxy {name} cannot be used: {error}") from None
         self._carriers.append(carrier)
-        calls = self._calls["http", kind, name]
-        return Hook(kind, name, carrier, options.timeout, calls, options.http.max_connections)
+        return Hook(kind, name, carrier, self._calls["http", kind, name], options.http.max_connections)

@@ -1,7 +1,4 @@
-"""A hook: one question to one backend, with a deadline, counted. What carries it is behind `Carrier`.
-
-This is the edge at which a session begins to wait, so the only place of this room that says `own_task`.
-"""
+"""A hook: one question to one backend, with a deadline, counted. What carries it is behind `Carrier`."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ from typing import Generic, Protocol, TypeVar, final
 import structlog
 import trio
 
-from broker.eager import own_task
 from broker.observe import Calls
 from broker.protocol import codes
 
@@ -52,7 +48,8 @@ class HookDisconnect(codes.Disconnected):
 
 
 class Carrier(Protocol[E_contra, R_co]):
-    """Takes a question to a backend and brings the answer."""
+    """Takes a question to a backend and brings the answer. This is where a session begins to wait: without a task, if
+    the carrier can, else it says `own_task`."""
 
     async def ask(self, event: E_contra) -> R_co | None:
         """None is an answer, too: a backend that has nothing to say. Cancelling gives the call up.
@@ -60,22 +57,21 @@ class Carrier(Protocol[E_contra, R_co]):
         Raises:
             ClientError: the backend wants the client to get this error.
             Disconnected: the backend wants the connection closed.
-            HookFailed: no answer.
+            HookFailed: no answer, or none in time.
         """
         ...
 
 
 @final
 class Hook(Generic[E, R]):
-    """Call it with an event. `name` is the proxy's or the function's, `timeout` in seconds. `places` are those at its
-    carrier, for who would rather wait for one before the deadline runs."""
+    """Call it with an event. `name` is the proxy's or the function's. `places` are those at its carrier, for who would
+    rather wait for one before the deadline runs."""
 
-    __slots__ = ("_calls", "_carrier", "_quiet_until", "kind", "name", "places", "timeout")
+    __slots__ = ("_calls", "_carrier", "_quiet_until", "kind", "name", "places")
 
-    def __init__(self, kind: str, name: str, carrier: Carrier[E, R], timeout: float, calls: Calls, places: int) -> None:
+    def __init__(self, kind: str, name: str, carrier: Carrier[E, R], calls: Calls, places: int) -> None:
         self.kind = kind
         self.name = name
-        self.timeout = timeout
         self.places = trio.CapacityLimiter(places)
         self._carrier = carrier
         self._calls = calls
@@ -85,18 +81,15 @@ class Hook(Generic[E, R]):
         """Ask; see `Carrier.ask` for the answer.
 
         Raises:
-            HookFailed: also when the deadline has passed.
+            HookFailed: no answer that could be used, or none in time.
         """
-        await own_task()
         calls = self._calls
         calls.inflight += 1
         started = perf_counter()
         try:
-            with trio.CancelScope(deadline=trio.current_time() + self.timeout):
-                answer = await self._carrier.ask(event)
-                calls.durations.add(perf_counter() - started)
-                return answer
-            raise HookFailed(f"no answer within {self.timeout:g} s")
+            answer = await self._carrier.ask(event)
+            calls.durations.add(perf_counter() - started)
+            return answer
         except HookFailed as failure:
             calls.durations.add(perf_counter() - started)
             calls.errors += 1

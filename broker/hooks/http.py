@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping
 from typing import Final, Generic, TypeVar, final
 from urllib.parse import unquote, urlsplit
 
-from broker.hooks.events import ClientEvent
+from broker.hooks.events import ClientEvent, ConnectResult
 from broker.hooks.hook import HookFailed
 from broker.hooks.http_wire import decoder, request_body
 from broker.hooks.options import ProxyOptions, StatusTransform
 from broker.http1 import FetchError, Pool
 from broker.protocol import codes
+from broker.reader import Stage
 from broker.tls import client_context
 
 __all__ = ["HttpCarrier"]
@@ -39,7 +40,7 @@ _UNFIT: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 class HttpCarrier(Generic[E, R]):
     """Asks one backend about one kind of event. Its pool closes with it."""
 
-    def __init__(self, options: ProxyOptions, result: type[R]) -> None:
+    def __init__(self, options: ProxyOptions, result: type[R], stage: Stage) -> None:
         """Nothing is connected before the first question.
 
         Raises:
@@ -67,6 +68,9 @@ class HttpCarrier(Generic[E, R]):
             tls = client_context(options.http.tls)
         self._pool = Pool(
             url,
+            stage=stage,
+            timeout=options.timeout,
+            newcomers=result is ConnectResult,
             headers=[(name.title(), value) for name, value in fixed.items() if name not in replaceable],
             limit=_ANSWER_LIMIT,
             connections=options.http.max_connections,
@@ -78,7 +82,7 @@ class HttpCarrier(Generic[E, R]):
         """See `Carrier`."""
         body = request_body(event, binary=self._binary, with_meta=self._with_meta)
         try:
-            answer = await self._pool.post(body, self._fields(event))
+            answer = await self._pool.post(body, self._fields(event)).wait()
         except FetchError as error:
             raise HookFailed(str(error)) from None
         if answer.status != 200:

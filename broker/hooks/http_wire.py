@@ -80,28 +80,28 @@ def request_body(event: object, *, binary: bool, with_meta: bool) -> bytes:
 # ---- answers ------------------------------------------------------------------------------------------------------
 
 
-class _Error(Struct):
+class _Error(Struct, forbid_unknown_fields=True):
     code: int | None = 0
     message: str | None = ""
     temporary: bool | None = False
 
 
-class _Disconnect(Struct):
+class _Disconnect(Struct, forbid_unknown_fields=True):
     code: int | None = 0
     reason: str | None = ""
 
 
-class _Answer(Struct, Generic[R]):
+class _Answer(Struct, Generic[R], forbid_unknown_fields=True):
     result: R | None = None
     error: _Error | None = None
     disconnect: _Disconnect | None = None
 
 
-class _Bool(Struct):
+class _Bool(Struct, forbid_unknown_fields=True):
     value: bool | None = False
 
 
-class _Override(Struct):
+class _Override(Struct, forbid_unknown_fields=True):
     presence: _Bool | None = None
     join_leave: _Bool | None = None
     force_push_join_leave: _Bool | None = None
@@ -109,7 +109,7 @@ class _Override(Struct):
     force_recovery: _Bool | None = None
 
 
-class _Subscribe(Struct):
+class _Subscribe(Struct, forbid_unknown_fields=True):
     expire_at: int | None = 0
     info: Raw = Raw()
     b64info: str | None = ""
@@ -119,7 +119,7 @@ class _Subscribe(Struct):
     cache_recover: bool | None = False
 
 
-class _Connect(Struct):
+class _Connect(Struct, forbid_unknown_fields=True):
     user: str | None = ""
     expire_at: int | None = 0
     info: Raw = Raw()
@@ -131,7 +131,7 @@ class _Connect(Struct):
     meta: Raw = Raw()
 
 
-class _Refresh(Struct):
+class _Refresh(Struct, forbid_unknown_fields=True):
     expired: bool | None = False
     expire_at: int | None = 0
     info: Raw = Raw()
@@ -139,7 +139,7 @@ class _Refresh(Struct):
     meta: Raw = Raw()
 
 
-class _Publish(Struct):
+class _Publish(Struct, forbid_unknown_fields=True):
     data: Raw = Raw()
     b64data: str | None = ""
     skip_history: bool | None = False
@@ -150,12 +150,12 @@ class _Publish(Struct):
     version_epoch: str | None = ""
 
 
-class _Rpc(Struct):
+class _Rpc(Struct, forbid_unknown_fields=True):
     data: Raw = Raw()
     b64data: str | None = ""
 
 
-class _CacheEmpty(Struct):
+class _CacheEmpty(Struct, forbid_unknown_fields=True):
     populated: bool | None = False
 
 
@@ -261,6 +261,41 @@ def _noted(raw: _Noted) -> ev.Noted:
     return ev.Noted()
 
 
+_BELOW: Final[dict[tuple[type[Struct], str], type[Struct]]] = {
+    (_Answer, "error"): _Error,
+    (_Answer, "disconnect"): _Disconnect,
+    (_Subscribe, "override"): _Override,
+    **{(_Override, name): _Bool for name in _Override.__struct_fields__},
+}
+"""What is an object with keys of ours in another."""
+
+_read_object: Final = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+def _as_we_write_it(data: bytes | Raw, kind: type[Struct], below: type[Struct] | None = None) -> bytes:
+    """The object with keys that we know, in lower case, and nothing else; `below` is what its `result` is. Payloads
+    stay as they are.
+
+    Raises:
+        msgspec.DecodeError: it is not an object.
+    """
+    known: dict[str, Raw] = {}
+    for key, value in _read_object(data).items():
+        name = key.lower()
+        if name not in kind.__struct_fields__:
+            continue
+        inner = below if kind is _Answer and name == "result" else _BELOW.get((kind, name))
+        if bytes(value) == b"null":
+            pass
+        elif inner is not None:
+            value = Raw(_as_we_write_it(value, inner))
+        elif kind is _Connect and name == "subs":
+            subs = {sub: given for sub, given in _read_object(value).items() if bytes(given) != b"null"}
+            value = Raw(_encode({sub: Raw(_as_we_write_it(given, _Subscribe)) for sub, given in subs.items()}))
+        known[name] = value
+    return _encode(known)
+
+
 _RESULTS: Final[dict[type, tuple[type[Struct], Callable[[Any], Any]]]] = {
     ev.ConnectResult: (_Connect, _connect),
     ev.RefreshResult: (_Refresh, _refresh),
@@ -284,7 +319,10 @@ def decoder(result: type[R]) -> Decode[R]:
 
     def decode(body: bytes) -> R | None:
         try:
-            answer = read(body)
+            try:
+                answer = read(body)
+            except msgspec.ValidationError:  # Centrifugo takes keys in any case, and passes over those it does not know
+                answer = read(_as_we_write_it(body, _Answer, raw))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise HookFailed(f"the answer is not what it should be: {error}") from None
         if answer.disconnect is not None:

@@ -11,6 +11,7 @@ import attrs
 import structlog
 import trio
 
+from broker.eager import own_task
 from broker.hooks import events as ev
 from broker.hooks.app import Function, Hooks
 from broker.hooks.backends import Backends, CallsBy
@@ -53,6 +54,13 @@ class PythonCarrier(Generic[E, R]):
 
     async def ask(self, event: E) -> R | None:
         """See `Carrier`. What the function raises beside that is for the hook's own wall."""
+        await own_task()
+        timeout = self._function.timeout
+        with trio.CancelScope(deadline=trio.current_time() + timeout):
+            return await self._ask(event)
+        raise HookFailed(f"no answer within {timeout:g} s")
+
+    async def _ask(self, event: E) -> R | None:
         call = self._function.call
         try:
             if self._function.threaded:
@@ -118,7 +126,7 @@ def with_python(backends: Backends, app: Hooks, calls: CallsBy) -> Backends:
         name = _name(function)
         counted = calls["python", function.kind, function.name]
         carrier: PythonCarrier[Any, Any] = PythonCarrier(function, _RESULTS[function.kind], counted)
-        hook = Hook(function.kind, function.name, carrier, function.timeout, counted, function.concurrency)
+        hook = Hook(function.kind, function.name, carrier, counted, function.concurrency)
         by_kind[function.kind].setdefault(name, hook)
     connect, refresh, disconnect = (
         next(iter(by_kind[kind].values()), None) for kind in ("connect", "refresh", "disconnect")

@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 import attrs
 import trio
 
-__all__ = ["Headers", "Target"]
+__all__ = ["Headers", "Target", "system_tls"]
 
 Headers = Iterable[tuple[str, str]]
 
@@ -47,7 +47,7 @@ class Target:
             return stream
         # the handshake happens with the first bytes sent
         name = server_name or self.host
-        return trio.SSLStream(stream, tls or _system_tls(), server_hostname=name, https_compatible=True)
+        return trio.SSLStream(stream, tls or system_tls(), server_hostname=name, https_compatible=True)
 
     def request(self, method: str, headers: Headers, body: bytes) -> bytes:
         """A whole request, the only one of its connection."""
@@ -70,5 +70,6 @@ class Target:
 
 
 @functools.cache  # reading the system's certificates takes 20 ms
-def _system_tls() -> ssl.SSLContext:
+def system_tls() -> ssl.SSLContext:
+    """Checks certificates against those of the system."""
     return ssl.create_default_context()

@@ -324,7 +324,7 @@ class Cluster:
             work = self._reply(question.op, question.data)
             _, reply = begin(work)  # at once: what was asked first is done first
             self._nursery.start_soon(
-                self._answer, sender, question, reply if reply is not None else work, name="answer to a node"
+                self._answer, sender, question, reply if isinstance(reply, Reply) else work, name="answer to a node"
             )
 
     async def _answer(self, sender: str, question: Question, reply: Reply | Coroutine[Any, Any, Reply]) -> None:

@@ -3,7 +3,8 @@ business: HTTP first (http.py), then perhaps WebSocket (websocket.py).
 
 A connection of which nothing waits is no task: the reader calls it, and most of what it is asked for is done on the
 spot. What has to wait runs in the connection's nursery, which opens for the first and closes after the last of it
-(docs/adr/0010-a-nursery-when-something-waits.md).
+(docs/adr/0010-a-nursery-when-something-waits.md); but what waits for a promise alone is held until that is settled, and
+goes on in whoever brings it (docs/adr/0016-answers-without-a-task.md).
 
 A machine is sans-I/O: it is fed bytes by whoever reads, and what it wants done in order it hands to `run_in_order`, or
 `handle_in_order` where it is a frame.
@@ -18,7 +19,7 @@ from typing import Any, Protocol, final
 import structlog
 import trio
 
-from broker.eager import begin, go_on
+from broker.eager import Promise, begin, go_on
 from broker.hub import Outbox
 from broker.observe import Counters
 from broker.protocol import codes
@@ -84,13 +85,15 @@ class Connection:
     in its own task: reading is paused then. `carries` while other connections live on this one. `ending` from the first
     decision to end on: nothing begins any more. `address` is the client's: the peer's, or what a trusted proxy says.
 
-    `_working` counts what is in the nursery, `_starting` holds what it will be opened with.
+    `_working` counts what is in the nursery, `_starting` holds what it will be opened with, `_held` what waits for a
+    promise.
     """
 
     __slots__ = (
         "_cut_off",
         "_goodbye",
         "_has_task",
+        "_held",
         "_home",
         "_nursery",
         "_starting",
@@ -117,6 +120,7 @@ class Connection:
         self._cut_off = False
         self._has_task = False
         self._nursery: trio.Nursery | None = None
+        self._held: dict[Promise[Any], Coroutine[Any, Any, None]] | None = None
         self._starting: tuple[Task, ...] = ()
         self._working = 0
         self._goodbye: trio.CancelScope | None = None
@@ -189,6 +193,10 @@ class Connection:
         self.ending = True
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
+        held, self._held = self._held, None
+        for promise, work in (held or {}).items():
+            promise.when_settled(None)
+            self._run_in_task(partial(go_on, work))  # where it is cancelled
         self._need_task()
 
     def drop(self) -> None:
@@ -205,7 +213,7 @@ class Connection:
     def _vanish(self) -> None:
         """The peer is gone, as its own socket says: where nothing waits, that is the end, and needs no task."""
         self._cut_off = True
-        if self._has_task:
+        if self._has_task or self._held:
             self.end()
             return
         self.ending = self._has_task = True
@@ -303,6 +311,12 @@ class Connection:
         self.machine.failed(codes.SERVER_ERROR)
         self.end()
 
+    def admit(self) -> None:
+        """It is being served, so it is read with those who are: see `Reader`."""
+        self.link.admit()
+        if self.busy:
+            self.link.pause()
+
     # ---- working --------------------------------------------------------------------------------------------------
 
     def handle_in_order(self, handle: Callable[[bytes], Coroutine[Any, Any, None] | None], frame: bytes) -> None:
@@ -319,15 +333,14 @@ class Connection:
             self.outbox.uncork()
 
     def run_in_order(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run at once; if it waits, in a task, and nothing is read meanwhile."""
-        done, _ = begin(work)
+        """Run at once; if it waits, nothing is read meanwhile."""
+        done, promise = begin(work)
         if not done:
             self.busy = True
             self.link.pause()
-            self._run_in_task(partial(self._finish, work))
+            self._wait(work, promise, self._go_on_reading)
 
-    async def _finish(self, work: Coroutine[Any, Any, None]) -> None:
-        await go_on(work)
+    def _go_on_reading(self) -> None:
         self.busy = False
         if not self.ending:
             self.machine.advance()  # what waited in its buffer
@@ -344,13 +357,42 @@ class Connection:
         if self.ending:
             work.close()
             return
+        self._step(work, None)
+
+    # ---- waiting ----------------------------------------------------------------------------------------------------
+
+    def _step(self, work: Coroutine[Any, Any, None], then: Callable[[], None] | None) -> None:
+        """Run it up to its next wait, or to its end; with the wall."""
         try:
-            done, _ = begin(work)
+            done, promise = begin(work)
+            if not done:
+                self._wait(work, promise, then)
+            elif then is not None:
+                then()
         except Exception:
             self.crashed()
+
+    def _wait(
+        self, work: Coroutine[Any, Any, None], promise: Promise[Any] | None, then: Callable[[], None] | None
+    ) -> None:
+        """Go on with it when the promise is settled, or in a task; `then` comes after its end."""
+        if promise is None or self.ending:
+            self._run_in_task(partial(self._finish, work, then))
             return
-        if not done:
-            self._run_in_task(partial(go_on, work))
+        if self._held is None:
+            self._held = {}
+        self._held[promise] = work
+        promise.when_settled(partial(self._settled, promise, work, then))
+
+    def _settled(self, promise: Promise[Any], work: Coroutine[Any, Any, None], then: Callable[[], None] | None) -> None:
+        assert self._held is not None
+        del self._held[promise]
+        self._step(work, then)
+
+    async def _finish(self, work: Coroutine[Any, Any, None], then: Callable[[], None] | None) -> None:
+        await go_on(work)
+        if then is not None:
+            then()
 
     # ---- the outbox's owner ---------------------------------------------------------------------------------------
 

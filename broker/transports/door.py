@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -22,20 +21,19 @@ import trio
 
 from broker.hub import Node
 from broker.protocol import codes
+from broker.reader import HAS_EPOLL, Reader, Stage
 from broker.transports.alpn import AlpnMachine
 from broker.transports.connection import Connection, Machine
 from broker.transports.http import HttpMachine
 from broker.transports.links import Link, SocketLink, StreamLink, TlsLink
 from broker.transports.proxies import peer_of
-from broker.transports.reader import Reader
 from broker.transports.site import Site
 
 __all__ = ["Doors", "Drain", "Listening", "open_doors"]
 
 _log = structlog.get_logger("broker.transports")
 
-HAS_EPOLL: Final = hasattr(select, "epoll")
-_ACCEPTS: Final = 64
+_ACCEPTS: Final = 16
 """Connections taken per event."""
 _OUT_OF_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _RETRY: Final = 0.1
@@ -190,7 +188,7 @@ class _Acceptor:
         self._complained = -60.0
 
     def resume(self) -> None:
-        self._reader.add(self._sock.fileno(), self)
+        self._reader.add(self._sock.fileno(), self, newcomer=True)
 
     def stop(self) -> None:
         """Accept nobody any more; the port is free."""
@@ -280,6 +278,7 @@ class _TaskAcceptor:
 @asynccontextmanager
 async def open_doors(
     node: Node,
+    stage: Stage,
     listening: Sequence[Listening],
     *,
     outbox_limit: int,
@@ -288,11 +287,11 @@ async def open_doors(
 ) -> AsyncIterator[Doors]:
     """The door stage. When the block is left, accepting stops, clients are told, and connections drain."""
     async with trio.open_nursery() as nursery:
-        reader = Reader(node.turn) if HAS_EPOLL else None
+        reader = stage.reader if HAS_EPOLL and isinstance(stage.reader, Reader) else None
+        if reader is not None:
+            reader.turn = node.turn
         doors = Doors(node, nursery, reader, outbox_limit=outbox_limit, write_timeout=write_timeout)
         acceptors = [doors.listen(each) for each in listening]
-        if reader is not None:
-            nursery.start_soon(reader.run, name="reader")
         try:
             try:
                 yield doors

@@ -202,6 +202,8 @@ class HttpMachine:
     def _given(self) -> None:
         if self._over:
             self._connection.end()
+        else:
+            self._connection.admit()
         self._deadline = trio.current_time() + _IDLE
 
     def _note(self, head: Head, status: bytes) -> None:

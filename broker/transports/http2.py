@@ -98,6 +98,7 @@ class Http2Machine:
         h2.decoder.max_header_list_size = _MOST_HEADERS
         h2.initiate_connection()
         timers.arm(self, trio.current_time() + _FIRST)
+        connection.admit()
 
     # ---- a Machine ------------------------------------------------------------------------------------------------
 

@@ -13,9 +13,9 @@ from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 
 from broker.hub import Outbox, TrySend
+from broker.reader import Readable
 from broker.transports.http2_request import ResponseParts
 from broker.transports.links import Spawn
-from broker.transports.reader import Readable
 
 __all__ = ["StreamLink"]
 
@@ -140,6 +140,9 @@ class StreamLink:
 
     def pending(self) -> bool:
         return bool(self._came)
+
+    def admit(self) -> None:
+        """What carries it decides when it is read."""
 
     def pause(self) -> None:
         self._paused = True

@@ -16,7 +16,7 @@ from typing import Any, Protocol, final
 import trio
 
 from broker.hub import TrySend
-from broker.transports.reader import Readable, Reader
+from broker.reader import Readable, Reader
 
 __all__ = ["Link", "SocketLink", "Spawn", "StreamLink", "TlsLink"]
 
@@ -41,6 +41,9 @@ class Link(Protocol):
 
     def pending(self) -> bool:
         """Whether there is more to `receive` at once."""
+
+    def admit(self) -> None:
+        """The peer is no newcomer any more: it is read with those who are being served."""
 
     def pause(self) -> None:
         """Read nothing until `resume`; that the peer is gone is still noticed."""
@@ -92,7 +95,7 @@ class SocketLink:
         self._reader = reader
 
     def start(self, readable: Readable, spawn: Spawn) -> None:
-        self._reader.add(self.fd, readable)
+        self._reader.add(self.fd, readable, newcomer=True)
 
     def receive(self) -> bytes | None:
         try:
@@ -104,6 +107,9 @@ class SocketLink:
 
     def pending(self) -> bool:
         return False
+
+    def admit(self) -> None:
+        self._reader.admit(self.fd)
 
     def pause(self) -> None:
         self._reader.pause(self.fd)
@@ -161,7 +167,7 @@ class TlsLink:
         return self.socket.selected_alpn_protocol()
 
     def start(self, readable: Readable, spawn: Spawn) -> None:
-        self._reader.add(self.fd, readable)
+        self._reader.add(self.fd, readable, newcomer=True)
 
     def receive(self) -> bytes | None:
         try:
@@ -182,6 +188,9 @@ class TlsLink:
             return self._write(data)
         except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
             return 0
+
+    def admit(self) -> None:
+        self._reader.admit(self.fd)
 
     def pause(self) -> None:
         self._reader.pause(self.fd)
@@ -285,6 +294,9 @@ class StreamLink:
 
     def pending(self) -> bool:
         return False
+
+    def admit(self) -> None:
+        """Each has a task of its own here."""
 
     def pause(self) -> None:
         self._paused = True

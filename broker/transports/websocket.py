@@ -177,7 +177,8 @@ class WebSocketMachine(SessionCarrier):
         self._connection.end()
 
     def welcome(self) -> None:
-        """The way is open since the handshake."""
+        """The way is open since the handshake, and no longer one of a newcomer."""
+        self._connection.admit()
 
     def hang_up(self) -> None:
         self._hanging_up = True

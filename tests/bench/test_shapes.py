@@ -14,12 +14,12 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.candidates import by_command
 from benchmarks.certificate import make_certificate
-from broker.bench import SHAPES, Failed, Outcome, Settings, Target, daemon, floor, local, run_load, running
+from broker.bench import SHAPES, Asked, Failed, Outcome, Settings, Target, daemon, floor, local, run_load, running
 from broker.cli import run
 
 pytestmark = pytest.mark.e2e
 
-SMALL = {"connections": 20, "seconds": 0.1, "rate": 2000.0}
+SMALL = {"connections": 20, "seconds": 0.1, "rate": 2000.0, "flood": 40}
 UNPINNED = ["--server-core", "-1", "--load-core", "-1"]
 TINY = ["--rounds", "1", "--clients", "20", "--duration", "0.1"]
 
@@ -34,13 +34,18 @@ def file_limit() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Target]:
-    with running(daemon()) as target:
+    with running(daemon(), asked=Asked()) as target:
         yield target
 
 
 def small(name: str, target: Target, **more: object) -> Outcome:
     settings: Settings = attrs.evolve(SHAPES[name].defaults, **(SMALL | more))
     return run_load(SHAPES[name], target, settings)
+
+
+def test_clients_that_connect_through_a_backend() -> None:
+    with running(daemon(), asked=SHAPES["W13"].asked) as target:
+        assert small("W13", target).figures["p99 with / without"] > 0
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -100,7 +105,7 @@ def test_subscriptions_of_callers(server: Target) -> None:
 
 @pytest.mark.parametrize("name", [name for name, shape in SHAPES.items() if shape.has_floor])
 def test_floor(name: str) -> None:
-    with running(floor()) as target:
+    with running(floor(), asked=SHAPES[name].asked) as target:
         assert small(name, target).figures[SHAPES[name].figure] > 0
 
 

@@ -416,6 +416,62 @@ async def test_the_server_refreshes_subscriptions(backend: Backend, error_log: A
         assert push == {"channel": "news", "unsubscribe": {"code": 2501, "reason": "subscription expired"}}
 
 
+# ---- an empty cache -----------------------------------------------------------------------------------------------
+
+CACHE = {
+    "history_size": 1,
+    "history_ttl": "60s",
+    "force_recovery": True,
+    "force_recovery_mode": "cache",
+    "auto_cache_recover": True,
+    "allow_subscribe_for_client": True,
+    "subscribe_proxy_enabled": False,
+    "cache_empty_proxy_enabled": True,
+}
+
+
+def caching(backend: Backend) -> dict[str, Any]:
+    config = options(backend, channel=CACHE)
+    config["channel"]["proxy"]["cache_empty"] = {"endpoint": backend.url("/cache_empty"), "timeout": "600s"}
+    return config
+
+
+async def test_the_backend_fills_an_empty_cache(backend: Backend) -> None:
+    await backend.answer("/cache_empty", {"result": {"populated": True}}, delay=0.1)
+    async with open_house(caching(backend)) as house:
+        client = await house.connected(token=token("42"))
+        await client.command(subscribe={"channel": "news"})
+        await house.api("publish", channel="news", data={"filled": True})  # while the question is under way
+        given = (await client.next())["subscribe"]
+        assert [pub["data"] for pub in given["publications"]] == [{"filled": True}]
+        (asked,) = await backend.requests("/cache_empty")
+        assert asked.json() == {"channel": "news"}
+        later = await house.connected(token=token("43"))
+        assert "publications" in (await later.ask(subscribe={"channel": "news"}))["subscribe"]
+        assert await backend.requests("/cache_empty") == []
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"body": b'{"result": {"populated": false}}'},
+        {"body": b'{"error": {"code": 1000, "message": "ignored"}}'},
+        {"body": b'{"disconnect": {"code": 4500, "reason": "ignored"}}'},
+        {"body": b"{}"},
+        {"status": 500},
+    ],
+    ids=["no", "error", "disconnect", "nothing", "fails"],
+)
+async def test_a_cache_that_stays_empty(backend: Backend, how: dict[str, Any], error_log: Any) -> None:
+    error_log.expect("a hook failed")
+    await backend.answer("/cache_empty", **how)
+    async with open_house(caching(backend)) as house:
+        client = await house.connected(token=token("42"))
+        given = (await client.ask(subscribe={"channel": "news"}))["subscribe"]
+        assert "publications" not in given
+        assert len(await backend.requests("/cache_empty")) == 1
+
+
 # ---- how it travels -----------------------------------------------------------------------------------------------
 
 
@@ -520,6 +576,34 @@ async def test_named_proxies(backend: Backend) -> None:
         client = await house.connected(token=token("42"))
         assert (await client.ask(subscribe={"channel": "vip:x"}))["subscribe"]["data"] == "vip"
         assert (await client.ask(subscribe={"channel": "x"}))["subscribe"]["data"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("answer", "seen"),
+    [
+        (b'{"Result": {"DATA": {"Kept": 1}, "unknown": {"x": 1}}}', {"rpc": {"data": {"Kept": 1}}}),
+        (b'{"ERROR": {"Code": 1000, "message": "no"}}', {"error": {"code": 1000, "message": "no"}}),
+        (b'{"result": {"data": 1}, "trace": "of no concern"}', {"rpc": {"data": 1}}),
+    ],
+    ids=["result", "error", "unknown"],
+)
+async def test_keys_in_any_case_and_unknown_ones(backend: Backend, answer: bytes, seen: Any) -> None:
+    await backend.answer("/rpc", body=answer)
+    async with open_house(options(backend)) as house:
+        client = await house.connected(token=token("42"))
+        assert await client.ask(rpc={"method": "x"}) == {"id": 2, **seen}
+
+
+async def test_keys_of_subscriptions_in_any_case(backend: Backend) -> None:
+    override = {"Force_Positioning": {"Value": True}}
+    result = {"User": "42", "Subs": {"News": {"Data": {"Kept": 1}, "Override": override}, "news": None}}
+    await backend.answer("/connect", {"result": result})
+    async with open_house(options(backend, client=with_connect(backend))) as house:
+        client = await house.connected()
+        (name,) = client.hello["subs"]
+        assert name == "News"  # a channel is no key
+        assert client.hello["subs"]["News"]["data"] == {"Kept": 1}
+        assert client.hello["subs"]["News"]["positioned"] is True
 
 
 async def test_calls_are_counted(backend: Backend, error_log: Any) -> None:

@@ -294,10 +294,10 @@ async def test_a_reload_changes_who_is_told() -> None:
         await clients[0].leave()
         await trio.sleep(1)
         counters = house.server.node.counters
-        house.server.reload(make_rules(configured(secured(OPEN)), counters, WallClock(), new))
+        house.server.reload(make_rules(configured(secured(OPEN)), counters, house.server.stage, WallClock(), new))
         await clients[1].leave()
         await trio.sleep(1)
-        house.server.reload(make_rules(configured(secured(OPEN)), counters, WallClock()))
+        house.server.reload(make_rules(configured(secured(OPEN)), counters, house.server.stage, WallClock()))
         await clients[2].leave()
         await trio.sleep(1)
     assert len(told_old) == len(told_new) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -12,6 +13,7 @@ import pytest
 import trio
 
 from broker.hooks import (
+    CacheEmptyResult,
     ConnectResult,
     HookDisconnect,
     HookError,
@@ -22,6 +24,7 @@ from broker.hooks import (
     SubscribeOptions,
     SubscribeResult,
 )
+from broker.hooks.http_wire import request_body
 from tests.support.backend import Backend
 from tests.support.peers import HISTORY, WALL, House, RawClient, open_house, secured, token
 
@@ -67,16 +70,25 @@ async def connects(house: House) -> list[Any]:
     return [*client.units, client.closed]
 
 
+async def recovers(house: House) -> list[Any]:
+    client = await house.connected(token=token("42"))
+    await answered(client, subscribe={"channel": "news", "token": token("42", channel="news")})
+    await client.arrived()
+    return [*client.units, client.closed]
+
+
 @final
 @attrs.frozen
 class Case:
-    """What one backend says, in both languages; `error` is what the log may hold."""
+    """What one backend says, in both languages; `error` is what the log may hold, `how` is an answer that is no JSON
+    with 200."""
 
     kind: str
     talk: Talk
     http: Any
     python: Any
     error: str = ""
+    how: Mapping[str, Any] = attrs.field(factory=dict)
 
 
 ERROR = {"error": {"code": 1000, "message": "no", "temporary": True}}
@@ -89,7 +101,16 @@ def refusals(kind: str, talk: Talk) -> list[Case]:
         Case(kind, talk, BYE, HookDisconnect(4500, "bye")),
         Case(kind, talk, {}, None),
         Case(kind, talk, [], "no result", error="a hook failed"),
+        Case(kind, talk, {"disconnect": {"code": 3000, "reason": "r"}}, HookDisconnect(3000, "r")),
+        Case(kind, talk, {"disconnect": {"code": 4999}, "error": {"code": 1}, "result": {}}, HookDisconnect(4999, "")),
+        Case(kind, talk, None, HookError(1418, "teapot", temporary=True), how={"status": 418}),
+        Case(kind, talk, None, HookDisconnect(4419, "gone"), how={"status": 419}),
+        Case(kind, talk, None, "no result", error="a hook failed", how={"status": 503}),
     ]
+
+
+def b64(value: Any) -> str:
+    return base64.b64encode(json.dumps(value).encode()).decode()
 
 
 CASES = [
@@ -146,18 +167,50 @@ CASES = [
             subs={"chat": SubscribeOptions(data="x", override=Override(force_positioning=True))},
         ),
     ),
+    *refusals("cache_empty", recovers),
+    Case("cache_empty", recovers, {"result": {"populated": True}}, CacheEmptyResult(populated=True)),
+    Case("cache_empty", recovers, {"result": {"populated": False}}, CacheEmptyResult(populated=False)),
+    Case("subscribe", subscribes, {"result": {"b64info": b64(1), "b64data": b64(2)}}, SubscribeResult(info=1, data=2)),
+    Case("publish", publishes, {"result": {"b64data": b64([1])}}, PublishResult(data=[1])),
+    Case("publish", publishes, {"result": {"data": 1, "b64data": b64(2)}}, PublishResult(data=1)),
+    Case(
+        "publish",
+        publishes,
+        {"result": {"idempotency_key": "k", "version": 3, "version_epoch": "v", "delta": True}},
+        PublishResult(idempotency_key="k", version=3, version_epoch="v", delta=True),
+    ),
+    Case("rpc", calls, {"result": {"data": 1, "b64data": b64({"a": 1})}}, RpcResult(data={"a": 1})),
+    Case(
+        "connect",
+        connects,
+        {"result": {"user": "42", "b64info": b64(1), "b64data": b64(2), "subs": {"news": {"b64data": b64(3)}}}},
+        ConnectResult(user="42", info=1, data=2, subs={"news": SubscribeOptions(data=3)}),
+    ),
     Case("connect", connects, {"result": {"channels": ["nowhere:x"]}}, ConnectResult(channels=["nowhere:x"])),
     Case("connect", connects, {"result": {"expire_at": 5}}, ConnectResult(expire_at=5)),
 ]
 
 
+CACHE = {"force_recovery_mode": "cache", "auto_cache_recover": True}
+TRANSFORMS = [
+    {"status_code": 418, "to_error": {"code": 1418, "message": "teapot", "temporary": True}},
+    {"status_code": 419, "to_disconnect": {"code": 4419, "reason": "gone"}},
+]
+
+
+def namespace(kind: str) -> dict[str, Any]:
+    return {**HISTORY, "presence": True, **(CACHE if kind == "cache_empty" else {})}
+
+
 def proxied(backend: Backend, kind: str) -> dict[str, Any]:
     """A server that asks the backend about one event."""
-    proxy = {"endpoint": backend.url("/parity"), "timeout": "600s"}
-    channel: dict[str, Any] = {"without_namespace": dict(HISTORY)}
+    http = {"status_to_code_transforms": TRANSFORMS}
+    more = {} if kind in ("connect", "cache_empty") else {"include_connection_meta": True}
+    proxy = {"endpoint": backend.url("/parity"), "timeout": "600s", "http": http, **more}
+    channel: dict[str, Any] = {"without_namespace": namespace(kind)}
     sections: dict[str, Any] = {"channel": channel}
-    if kind == "connect":
-        return {**secured(client={"proxy": {"connect": {"enabled": True, **proxy}}}), **sections}
+    if kind in ("connect", "refresh"):
+        return {**secured(client={"proxy": {kind: {"enabled": True, **proxy}}}), **sections}
     if kind == "rpc":
         sections["rpc"] = {"without_namespace": {"proxy_enabled": True}, "proxy": proxy}
     else:
@@ -166,8 +219,8 @@ def proxied(backend: Backend, kind: str) -> dict[str, Any]:
     return {**secured(), **sections}
 
 
-def plain() -> dict[str, Any]:
-    return {**secured(), "channel": {"without_namespace": dict(HISTORY)}}
+def plain(kind: str) -> dict[str, Any]:
+    return {**secured(), "channel": {"without_namespace": namespace(kind)}}
 
 
 def hooks(case: Case) -> Hooks:
@@ -175,7 +228,7 @@ def hooks(case: Case) -> Hooks:
     app = Hooks()
     on = getattr(app.on, case.kind)
 
-    @(on(timeout=600) if case.kind == "connect" else on("*", timeout=600))
+    @(on(timeout=600) if case.kind in ("connect", "refresh") else on("*", timeout=600))
     async def function(event: Any) -> Any:
         if isinstance(case.python, Exception):
             raise case.python
@@ -196,16 +249,17 @@ def told(units: list[Any]) -> list[Any]:
 async def test_clients_see_the_same(case: Case, backend: Backend, error_log: Any) -> None:
     if case.error:
         error_log.expect(case.error)
-    await backend.answer("/parity", case.http)
+    await backend.answer("/parity", case.http, **case.how)
     async with open_house(proxied(backend, case.kind)) as house:
         over_http = told(await case.talk(house))
     assert await backend.requests("/parity")
-    async with open_house(plain(), hooks=hooks(case)) as house:
+    async with open_house(plain(case.kind), hooks=hooks(case)) as house:
         in_process = told(await case.talk(house))
     assert in_process == over_http
 
 
 FIELDS: Mapping[str, Mapping[str, Any]] = {
+    "cache_empty": {"channel": "news"},
     "connect": {"data": b'{"a": 1}', "name": "js", "user": ""},
     "subscribe": {"data": b'{"a": 1}', "channel": "news", "user": "42"},
     "publish": {"data": b'{"text": "hi"}', "channel": "news", "user": "42"},
@@ -214,22 +268,30 @@ FIELDS: Mapping[str, Mapping[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", FIELDS)
-async def test_functions_are_told_what_backends_are(kind: str) -> None:
+async def test_functions_are_told_what_backends_are(kind: str, backend: Backend) -> None:
     talk = next(case.talk for case in CASES if case.kind == kind)
     events: list[Any] = []
     app = Hooks()
     on = getattr(app.on, kind)
 
-    @(on() if kind == "connect" else on("*"))
-    def function(event: Any) -> None:
+    @(on() if kind in ("connect", "refresh") else on("*"))
+    async def function(event: Any) -> None:
         events.append(event)
 
-    async with open_house(plain(), hooks=app) as house:
+    async with open_house(plain(kind), hooks=app) as house:
         await talk(house)
-    (event,) = events
+    event = events[0]
     assert {name: getattr(event, name) for name in FIELDS[kind]} == FIELDS[kind]
-    assert (event.transport, event.protocol) == ("websocket", "json")
-    assert event.client
+    await backend.answer("/parity", {})
+    async with open_house(proxied(backend, kind)) as house:
+        await talk(house)
+    asked = (await backend.requests("/parity"))[0].json()
+    in_process = json.loads(request_body(event, binary=False, with_meta=True))
+    if kind != "cache_empty":
+        assert (event.transport, event.protocol) == ("websocket", "json")
+        assert asked.pop("client")
+        assert in_process.pop("client")
+    assert in_process == asked
 
 
 # ---- what has happened ----------------------------------------------------------------------------------------------

@@ -230,13 +230,13 @@ async def test_a_reload_changes_which_channels_are_told() -> None:
         await trio.sleep(1)
         assert book.said() == ["news occupied"]
         counters = house.server.node.counters
-        house.server.reload(make_rules(configured(options()), counters, WallClock(), book.app))
+        house.server.reload(make_rules(configured(options()), counters, house.server.stage, WallClock(), book.app))
         await trio.sleep(1)
         assert book.said() == ["news occupied"]  # new code of the same hooks may have forgotten it
-        house.server.reload(make_rules(configured(options()), counters, WallClock(), other.app))
+        house.server.reload(make_rules(configured(options()), counters, house.server.stage, WallClock(), other.app))
         await trio.sleep(1)
         assert sorted(other.said()) == ["chat occupied", "news occupied"]
-        house.server.reload(make_rules(configured(options()), counters, WallClock()))
+        house.server.reload(make_rules(configured(options()), counters, house.server.stage, WallClock()))
         await client.leave()
         await trio.sleep(10)
         assert book.said() == other.said() == []

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.virtual_time
 
 
 def reload(house: House, config: dict[str, Any]) -> None:
-    house.server.reload(make_rules(configured(config), house.server.node.counters, WallClock()))
+    house.server.reload(make_rules(configured(config), house.server.node.counters, house.server.stage, WallClock()))
 
 
 ALLOWED = {

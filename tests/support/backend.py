@@ -10,6 +10,7 @@ import base64
 import http.client
 import json
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -44,11 +45,12 @@ class Asked:
 class Backend:
     """The test's side."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self.port = port
+        self._tls = tls
 
-    def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.port}{path}"
+    def url(self, path: str, host: str = "127.0.0.1") -> str:
+        return f"http{'s' if self._tls else ''}://{host}:{self.port}{path}"
 
     async def answer(self, path: str, result: Any = None, **how: Any) -> None:
         """From here on answer requests to `path`: with `result` as JSON, or as `how` says.
@@ -74,7 +76,10 @@ class Backend:
 
     def _control(self, path: str, body: bytes) -> bytes:
         """Without Trio: no clock jumps meanwhile."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        if self._tls is None:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        else:
+            connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=10, context=self._tls)
         try:
             connection.request("POST", path, body)
             return connection.getresponse().read()
@@ -83,14 +88,24 @@ class Backend:
 
 
 @contextmanager
-def open_backend() -> Iterator[Backend]:
-    """The process, for as long as the block lives."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.support.backend"], stdout=subprocess.PIPE, cwd=_ROOT
-    ) as process:
+def open_backend(*tls: Path) -> Iterator[Backend]:
+    """The process, for as long as the block lives.
+
+    Args:
+        tls: its certificate and its key as PEM files; and the certificate of an authority, if clients have to show one
+            that is signed by it, with what the test itself shows: its certificate, its key.
+    """
+    command = [sys.executable, "-m", "tests.support.backend", *map(str, tls[:3])]
+    ours: ssl.SSLContext | None = None
+    if tls:
+        ours = ssl.create_default_context()
+        ours.check_hostname, ours.verify_mode = False, ssl.CERT_NONE
+        if len(tls) > 3:
+            ours.load_cert_chain(*tls[3:])
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=_ROOT) as process:
         assert process.stdout is not None
         try:
-            yield Backend(int(process.stdout.readline()))
+            yield Backend(int(process.stdout.readline()), ours)
         finally:
             process.kill()
 
@@ -154,13 +169,20 @@ class _Handler(BaseHTTPRequestHandler):
         """Quiet."""
 
 
-def serve() -> None:
+def serve(tls: list[str]) -> None:
     ThreadingHTTPServer.request_queue_size = 128
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.daemon_threads = True
+    if tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*tls[:2])
+        if tls[2:]:
+            context.load_verify_locations(tls[2])
+            context.verify_mode = ssl.CERT_REQUIRED
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     print(server.server_address[1], flush=True)
     server.serve_forever()
 
 
 if __name__ == "__main__":
-    serve()
+    serve(sys.argv[1:])

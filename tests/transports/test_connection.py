@@ -14,9 +14,9 @@ from broker.eager import own_task
 from broker.hub import TrySend
 from broker.observe import Counters
 from broker.protocol import codes
+from broker.reader import Readable
 from broker.transports.connection import Connection
 from broker.transports.links import Spawn
-from broker.transports.reader import Readable
 from tests.conftest import ErrorLog
 
 pytestmark = pytest.mark.virtual_time

@@ -10,9 +10,8 @@ from contextlib import asynccontextmanager, closing
 import pytest
 import trio
 
-from broker.hub import Turn
-from broker.transports import reader as reader_module
-from broker.transports.reader import Reader
+from broker import reader as reader_module
+from broker.reader import Reader
 
 pytestmark = pytest.mark.virtual_time(idle=0.01)
 
@@ -49,7 +48,7 @@ class Pair:
 
 @asynccontextmanager
 async def open_pairs(count: int) -> AsyncIterator[tuple[Reader, list[Pair]]]:
-    reader = Reader(Turn())
+    reader = Reader()
     pairs = [Pair(reader) for _ in range(count)]
     for pair in pairs:
         reader.add(pair.fd, pair)

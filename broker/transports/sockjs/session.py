@@ -25,11 +25,11 @@ from broker.protocol.sockjs import (
     close_array,
     message_array,
 )
+from broker.reader import Readable
 from broker.sessions import Context, Session
 from broker.transports.connection import Connection
 from broker.transports.links import Spawn
 from broker.transports.peer import SessionCarrier
-from broker.transports.reader import Readable
 
 __all__ = ["Receiver", "SessionLink", "SessionMachine"]
 
@@ -183,6 +183,9 @@ class SessionLink:
 
     def pending(self) -> bool:
         return False
+
+    def admit(self) -> None:
+        """What carries it decides when it is read."""
 
     def pause(self) -> None:
         if self._free is None:

@@ -1,0 +1,222 @@
+"""One reader for all TCP connections, of clients and to backends: an epoll set of our own, nested in Trio's.
+
+Level-triggered, so nothing is re-armed and nothing is read on suspicion: one `recv` per event, and the bytes go
+straight into the connection's `feed`, with no task woken. Measured against a task per connection in
+docs/adr/0002-one-reader.md.
+
+Who has only just come waits behind the others: newcomers are in a second set, which is served a little in each turn of
+the first, however many there are at once (docs/adr/0016-answers-without-a-task.md).
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from time import perf_counter
+from typing import Final, Protocol, final
+
+import trio
+
+__all__ = ["HAS_EPOLL", "Readable", "Reader", "Stage", "TaskReader", "open_stage"]
+
+HAS_EPOLL: Final = hasattr(select, "epoll")
+_BUDGET = 0.002
+"""Seconds of work before other tasks get a turn, also in the middle of a batch."""
+_BATCH = 256
+_FOR_NEWCOMERS = 0.0005
+"""Seconds of work for newcomers in a turn; what one of them asks for may take longer."""
+_NEWCOMERS = 16
+"""How many of them are looked at in a turn."""
+
+
+class Turn(Protocol):
+    """What has to be done around everything that is read at once."""
+
+    def begin(self) -> None: ...
+
+    def end(self) -> None: ...
+
+
+class Readable(Protocol):
+    """Something with a descriptor that has become readable."""
+
+    def readable(self) -> None:
+        """Read once and handle what came."""
+
+    def hung_up(self) -> None:
+        """The peer is gone; called for paused ones too."""
+
+    def crashed(self) -> None:
+        """`readable` raised: the caller is in its `except`. End this one, and this one only."""
+
+
+@final
+class _Nothing:
+    """The turn while nobody else has one."""
+
+    def begin(self) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+
+@final
+class Reader:
+    """Reads for everybody who is added. `run` lives in the reader's stage. There is no await within a `turn`."""
+
+    __slots__ = ("_epoll", "_newcomers", "_readables", "_waiting", "turn")
+
+    def __init__(self) -> None:
+        self.turn: Turn = _Nothing()
+        self._epoll = select.epoll()
+        self._waiting = select.epoll()  # of newcomers
+        self._epoll.register(self._waiting.fileno(), select.EPOLLIN)
+        self._readables: dict[int, Readable] = {}
+        self._newcomers: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._readables)
+
+    def add(self, fd: int, readable: Readable, *, newcomer: bool = False) -> None:
+        self._readables[fd] = readable
+        if newcomer:
+            self._newcomers.add(fd)
+            self._waiting.register(fd, select.EPOLLIN)
+        else:
+            self._epoll.register(fd, select.EPOLLIN)
+
+    def admit(self, fd: int) -> None:
+        """A newcomer is one of the others from now on. Idempotent; not while it is paused."""
+        if fd in self._newcomers:
+            self._newcomers.discard(fd)
+            self._waiting.unregister(fd)
+            self._epoll.register(fd, select.EPOLLIN)
+
+    def drop(self, fd: int) -> None:
+        """Forget a descriptor: before it is closed. Idempotent."""
+        if self._readables.pop(fd, None) is not None:
+            self._set_of(fd).unregister(fd)
+            self._newcomers.discard(fd)
+
+    def pause(self, fd: int) -> None:
+        """Read nothing from it, but notice when its peer hangs up."""
+        if fd in self._readables:
+            self._set_of(fd).modify(fd, select.EPOLLRDHUP)
+
+    def resume(self, fd: int) -> None:
+        if fd in self._readables:
+            self._set_of(fd).modify(fd, select.EPOLLIN)
+
+    def _set_of(self, fd: int) -> select.epoll:
+        return self._waiting if fd in self._newcomers else self._epoll
+
+    async def run(self) -> None:
+        """Read for ever."""
+        try:
+            while True:
+                await trio.lowlevel.wait_readable(self._epoll.fileno())
+                turn = self.turn
+                turn.begin()
+                try:
+                    done = self._read()
+                finally:
+                    turn.end()
+                if not done:
+                    await trio.lowlevel.checkpoint()
+        finally:
+            self._epoll.close()
+            self._waiting.close()
+
+    def _read(self) -> bool:
+        """One turn. False if its time was over before everybody was read."""
+        newcomers = self._waiting.fileno()
+        end = perf_counter() + _BUDGET
+        for fd, events in self._epoll.poll(0, _BATCH):
+            if fd == newcomers:
+                self._serve_newcomers()
+            else:
+                self._serve(fd, events)
+            if perf_counter() > end:
+                return False  # the rest is asked for again: a descriptor may be somebody else's by then
+        return True
+
+    def _serve_newcomers(self) -> None:
+        end = perf_counter() + _FOR_NEWCOMERS
+        for fd, events in self._waiting.poll(0, _NEWCOMERS):
+            self._serve(fd, events)
+            if perf_counter() > end:
+                return
+
+    def _serve(self, fd: int, events: int) -> None:
+        readable = self._readables.get(fd)
+        if readable is None:
+            return  # dropped by an earlier one of this batch
+        try:
+            if events & select.EPOLLIN:
+                readable.readable()
+            else:
+                readable.hung_up()
+        except Exception:  # the wall of a connection: see Connection.crashed
+            readable.crashed()
+
+
+@final
+class TaskReader:
+    """The same for connections to backends where there is no epoll: a task for each."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        self._scopes: dict[int, trio.CancelScope] = {}
+
+    def add(self, fd: int, readable: Readable, *, newcomer: bool = False) -> None:
+        scope = self._scopes[fd] = trio.CancelScope()
+        self._nursery.start_soon(self._read, fd, readable, scope)
+
+    def drop(self, fd: int) -> None:
+        """Forget a descriptor: before it is closed. Idempotent."""
+        scope = self._scopes.pop(fd, None)
+        if scope is not None:
+            scope.cancel()
+            trio.lowlevel.notify_closing(fd)
+
+    async def _read(self, fd: int, readable: Readable, scope: trio.CancelScope) -> None:
+        with scope:
+            while not scope.cancel_called:
+                try:
+                    await trio.lowlevel.wait_readable(fd)
+                except (trio.ClosedResourceError, OSError):
+                    return
+                if scope.cancel_called:
+                    return
+                try:
+                    readable.readable()
+                except Exception:
+                    readable.crashed()
+
+
+@final
+class Stage:
+    """The outermost stage of a server: what reads for it, and where what belongs to no single client has its tasks."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        self.reader: Reader | TaskReader = Reader() if HAS_EPOLL else TaskReader(nursery)
+
+    def spawn(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Run a task that has a deadline of its own."""
+        self._nursery.start_soon(task)
+
+
+@asynccontextmanager
+async def open_stage() -> AsyncIterator[Stage]:
+    """Reads for as long as the block lives."""
+    async with trio.open_nursery() as nursery:
+        stage = Stage(nursery)
+        if isinstance(stage.reader, Reader):
+            nursery.start_soon(stage.reader.run, name="reader")
+        try:
+            yield stage
+        finally:
+            nursery.cancel_scope.cancel()
