@@ -315,10 +315,8 @@ class _Actor:
         """With `and_publish` both stand in one frame: the answer to the subscribe comes first of all."""
         recover = view.place is not None and self.rng.random() < 0.8
         # who comes back with another filter would take what the old one left out for missed
-        reader = self.readers[view.channel] = (
-            type(self.readers[view.channel]) if recover else self.rng.choice(READERS)
-        )()
-        view.wanted = (lambda tags: tags.get("t") == reader.tag) if reader.tag else None
+        reader = (type(self.readers[view.channel]) if recover else self.rng.choice(READERS))()
+        self.reads(view, reader)
         request: dict[str, Any] = {"channel": view.channel, **reader.asks}
         if recover:
             assert view.place is not None
@@ -340,10 +338,16 @@ class _Actor:
         for id_ in ids[1:]:
             await self.reply(id_)
 
+    def reads(self, view: View, reader: Reader) -> None:
+        """From here on the channel is read in this way."""
+        self.readers[view.channel] = reader
+        view.wanted = (lambda tags: tags.get("t") == reader.tag) if reader.tag else None
+
     def answered(self, view: View, reader: Reader, reply: dict[str, Any]) -> None:
         """The answer to a subscribe came."""
         if "subscribe" in reply:
             result = reply["subscribe"]
+            self.reads(view, reader)  # anew: the server may have subscribed it meanwhile, and ended that again
             if not result.get("delta") and reader.asks.get("delta"):
                 raise Violation("patches were refused")
             self.note("subscribed", view.channel, result.get("offset", 0), len(result.get("publications", ())))
@@ -383,8 +387,7 @@ class _Actor:
             self.note("push", channel, offset, id)
             view.pushed(offset, id)
         elif "subscribe" in push:
-            self.readers[channel] = PlainReader()
-            view.wanted = None
+            self.reads(view, PlainReader())
             self.note("subscribed by the server", channel, push["subscribe"].get("offset", 0))
             self.told[channel] = Told()
             view.subscribed(push["subscribe"])
