@@ -69,7 +69,7 @@ class Pool:
             server_name: what the certificate must name, if that is not the host.
 
         Raises:
-            ValueError: `url` or `headers` are not what a request may hold.
+            ValueError: `url` or `headers` are not what a request may hold, `server_name` is no name.
         """
         self._target = Target.of(url)
         self.host = self._target.host
@@ -81,6 +81,8 @@ class Pool:
         self._most = connections
         self._tls = tls
         self._server_name = server_name
+        if self._target.secure:
+            _check_name(server_name or self.host)
         self._links: set[_Link] = set()
         self._idle: list[_Link] = []  # the one used last is taken first, so that those too many grow old
         self._waiting: deque[Question] = deque()  # for any connection
@@ -160,12 +162,12 @@ class Pool:
             self._dialling -= 1
         if link is not None:
             self._links.add(link)
-        question = _next(self._again)
-        if link is not None and question is None:
-            self.freed(link)
-        elif link is not None and question is not None:
-            link.ask(question)
-        elif failure is not None and (question := question or _next(self._waiting)) is not None:
+            question = _next(self._again)
+            if question is None:
+                self.freed(link)
+            else:
+                link.ask(question)
+        elif failure is not None and (question := _next(self._again) or _next(self._waiting)) is not None:
             question.fail(failure)
         self._dial_for_those_who_wait()
 
@@ -292,6 +294,7 @@ class _Link:
                 except OSError as error:
                     self._lost(error)
                     return
+            self._sending = None
 
     def readable(self) -> None:
         """A part of the answer, or the end of the connection."""
@@ -381,6 +384,18 @@ class _Link:
             trio.lowlevel.notify_closing(self._sock)
         self._sock.close()
         self._pool.gone(self)
+
+
+def _check_name(name: str) -> None:
+    """TLS would refuse it at every connection.
+
+    Raises:
+        ValueError: it is none that a certificate could have.
+    """
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=name)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name!r} cannot be the name in a certificate: {error.__cause__ or error}") from None
 
 
 async def _shake_hands(sock: ssl.SSLSocket) -> None:
