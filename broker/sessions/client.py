@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import logging
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Mapping
 from typing import Any, ClassVar, Final, final
 
@@ -95,7 +96,7 @@ class ClientSubscription(Subscription):
         await self._settled.wait()
 
 
-class Client:
+class Client(ABC):
     """One connected client. `subs` holds subscriptions and reservations by channel; `leaving` those that have ended
     while the engine is still being told, with the event of its end.
 
@@ -225,24 +226,24 @@ class Client:
         """Be woken for whatever comes first."""
         self.context.node.timers.arm(self, min(self.next_ping, self.next_pong, self.next_tick, self.expires))
 
+    @abstractmethod
     def on_timer(self, now: float) -> None:
         """The time armed for has come."""
-        raise NotImplementedError  # Session does
 
     def crashed(self) -> None:
         """A bug of ours showed while the wheel woke this client: its connection ends, as for any other bug."""
         self.peer.crashed()
 
+    @abstractmethod
     def lost(self, channel: str) -> None:
         """A positioned subscription missed something."""
-        raise NotImplementedError  # Session does
 
-    def hear(self, data: bytes) -> None:
+    def hear(self, data: bytes) -> None:  # noqa: B027 (not abstract: most have nothing to hear)
         """What came by a request of its own is for emulated clients only."""
 
+    @abstractmethod
     def control(self, command: ControlCommand) -> None:
         """Carry out an API call that concerns this user."""
-        raise NotImplementedError  # Session does
 
     def disconnect(self, why: codes.Disconnect) -> None:
         """End: out of the hub at once, then the transport; presence follows later."""
@@ -253,9 +254,9 @@ class Client:
         self.leave_hub(why)
         self.peer.close(why)
 
+    @abstractmethod
     def over(self, why: codes.Disconnect) -> None:
         """This connection, whose connect had succeeded, is out of the hub."""
-        raise NotImplementedError  # Session does
 
     def leave_hub(self, why: codes.Disconnect) -> None:
         """Out of the registry, the channels and the timer wheel. Synchronous; call it once."""
