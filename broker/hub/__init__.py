@@ -12,7 +12,8 @@ from broker.hub.control import (
     Target,
     UnsubscribeUser,
 )
-from broker.hub.node import Node, Turn, open_node
+from broker.hub.delivery import Turn
+from broker.hub.node import Node, open_node
 from broker.hub.outbox import Outbox, OutboxOwner, Sink, TrySend
 from broker.hub.ports import (
     NO_HISTORY,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, final
 
-import structlog
 import trio
 from msgspec import Raw
 
@@ -16,6 +15,7 @@ from broker.hub.channel import Channel
 from broker.hub.channel_survey import answer_channels, survey_channels
 from broker.hub.cluster import Cluster
 from broker.hub.control import ControlCommand, DisconnectUser, NodeInfo, NodeMetrics
+from broker.hub.delivery import Delivery, Turn, let_go
 from broker.hub.emulation import answer_emulation, forward_emulation
 from broker.hub.ports import (
     PLAIN_PUBLISH,
@@ -29,7 +29,6 @@ from broker.hub.ports import (
     PresenceStats,
     PublishOptions,
     PublishResult,
-    Room,
 )
 from broker.hub.positions import PositionChecks
 from broker.hub.registry import Registry
@@ -37,9 +36,7 @@ from broker.hub.timers import TimerWheel
 from broker.observe import Counters
 from broker.protocol import ClientInfo, EmulationRequest, Publication
 
-__all__ = ["Node", "Turn", "open_node"]
-
-_log = structlog.get_logger("broker.hub")
+__all__ = ["Node", "open_node"]
 
 _LINGER = 1.0
 """Seconds that a channel without subscribers stays subscribed at the engine: clients come back at once."""
@@ -77,7 +74,7 @@ class Node:
         self._clock = trio.current_time
         self._metrics: NodeMetrics | None = None
         self._positions = PositionChecks(self.registry.channels.get, broker)
-        self._delivery = _Delivery(self.registry, self.counters, self._positions.add)
+        self._delivery = Delivery(self.registry, self.counters, self._positions.add)
         broker.attach(self._delivery)
         self.cluster = Cluster(
             self.uid,
@@ -142,7 +139,7 @@ class Node:
             yield
         finally:
             self._delivery.held = None
-            _let_go(held)
+            let_go(held)
 
     async def publish_join(self, channel: str, info: ClientInfo) -> None:
         self.counters.sent["join"] += 1
@@ -344,83 +341,6 @@ class Node:
         for channel in tuple(self.registry.channels.values()):
             if channel.subscriptions:
                 yield channel.name, channel.subscriptions
-
-
-@final
-class Turn:
-    """A turn of the reader: what it reads at once, some milliseconds at most. Requests that came together are answered
-    one after another; what they publish to few subscribers leaves after the last of them, in one send for each.
-
-    `channels` are those that hold publications; None between turns.
-    """
-
-    __slots__ = ("channels",)
-
-    def __init__(self) -> None:
-        self.channels: list[Channel] | None = None
-
-    def begin(self) -> None:
-        """From here to `end` there is no await."""
-        self.channels = []
-
-    def end(self) -> None:
-        """Let go of what was held."""
-        held, self.channels = self.channels, None
-        if held:
-            _let_go(held)
-
-
-def _let_go(held: list[Channel]) -> None:
-    for channel in held:
-        try:
-            channel.let_go()
-        except Exception:  # a bug that one channel meets must end neither the others nor the reader
-            _log.exception("telling a channel failed", channel=channel.name)
-
-
-@final
-class _Delivery:
-    """What the engine calls. Synchronous; hands everything to the channel it is for.
-
-    `held`: the channels that hold publications back, while some are made together. A publication that is not one of
-    those waits for nobody, and lets go of those before it.
-    """
-
-    __slots__ = ("_channels", "_counters", "_received", "held", "interrupted")
-
-    def __init__(self, registry: Registry, counters: Counters, interrupted: Callable[[Collection[str]], None]) -> None:
-        self.interrupted = interrupted
-        self._channels = registry.channels
-        self._counters = counters
-        self._received = counters.received
-        self.held: list[Channel] | None = None
-
-    def publication(self, channel: str, pub: Publication, epoch: str, base: Publication | None) -> Room | None:
-        local = self._channels.get(channel)
-        if local is not None and local.subscriptions:
-            self._received["publication"] += 1
-            if self.held is None:
-                if local.held:
-                    local.let_go()
-            elif local.hold():
-                self.held.append(local)
-            local.push_publication(pub, epoch, base)
-            if local.full:
-                self._counters.pauses += 1
-                return local.wait_room
-        return None
-
-    def join(self, channel: str, info: ClientInfo) -> None:
-        local = self._channels.get(channel)
-        if local is not None and local.subscriptions:
-            self._received["join"] += 1
-            local.push_join(info)
-
-    def leave(self, channel: str, info: ClientInfo) -> None:
-        local = self._channels.get(channel)
-        if local is not None and local.subscriptions:
-            self._received["leave"] += 1
-            local.push_leave(info)
 
 
 @asynccontextmanager

@@ -1,0 +1,96 @@
+"""What an engine delivers, on its way to the channels it is for; and what is told together because it came together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import final
+
+import structlog
+
+from broker.hub.channel import Channel
+from broker.hub.ports import Room
+from broker.hub.registry import Registry
+from broker.observe import Counters
+from broker.protocol import ClientInfo, Publication
+
+__all__ = ["Delivery", "Turn", "let_go"]
+
+_log = structlog.get_logger("broker.hub")
+
+
+@final
+class Turn:
+    """A turn of the reader: what it reads at once, some milliseconds at most. Requests that came together are answered
+    one after another; what they publish to few subscribers leaves after the last of them, in one send for each.
+
+    `channels` are those that hold publications; None between turns.
+    """
+
+    __slots__ = ("channels",)
+
+    def __init__(self) -> None:
+        self.channels: list[Channel] | None = None
+
+    def begin(self) -> None:
+        """From here to `end` there is no await."""
+        self.channels = []
+
+    def end(self) -> None:
+        """Let go of what was held."""
+        held, self.channels = self.channels, None
+        if held:
+            let_go(held)
+
+
+def let_go(held: list[Channel]) -> None:
+    """Tell what these channels hold back."""
+    for channel in held:
+        try:
+            channel.let_go()
+        except Exception:  # a bug that one channel meets must end neither the others nor the reader
+            _log.exception("telling a channel failed", channel=channel.name)
+
+
+@final
+class Delivery:
+    """What the engine calls. Synchronous; hands everything to the channel it is for.
+
+    `held`: the channels that hold publications back, while some are made together. A publication that is not one of
+    those waits for nobody, and lets go of those before it.
+    """
+
+    __slots__ = ("_channels", "_counters", "_received", "held", "interrupted")
+
+    def __init__(self, registry: Registry, counters: Counters, interrupted: Callable[[Collection[str]], None]) -> None:
+        self.interrupted = interrupted
+        self._channels = registry.channels
+        self._counters = counters
+        self._received = counters.received
+        self.held: list[Channel] | None = None
+
+    def publication(self, channel: str, pub: Publication, epoch: str, base: Publication | None) -> Room | None:
+        local = self._channels.get(channel)
+        if local is not None and local.subscriptions:
+            self._received["publication"] += 1
+            if self.held is None:
+                if local.held:
+                    local.let_go()
+            elif local.hold():
+                self.held.append(local)
+            local.push_publication(pub, epoch, base)
+            if local.full:
+                self._counters.pauses += 1
+                return local.wait_room
+        return None
+
+    def join(self, channel: str, info: ClientInfo) -> None:
+        local = self._channels.get(channel)
+        if local is not None and local.subscriptions:
+            self._received["join"] += 1
+            local.push_join(info)
+
+    def leave(self, channel: str, info: ClientInfo) -> None:
+        local = self._channels.get(channel)
+        if local is not None and local.subscriptions:
+            self._received["leave"] += 1
+            local.push_leave(info)
