@@ -170,17 +170,18 @@ async def test_the_api_answers_for_all_and_metrics_are_sums(start_workers: Start
     daemon = await start_workers(3)
     async with AsyncExitStack() as stack:
         clients = await on_each_worker(daemon, 3, stack)
-        with trio.fail_after(10):  # nodes tell each other every 3 s
-            while sum(node["num_clients"] for node in await nodes(daemon)) < len(clients):  # noqa: ASYNC110
+        described: list[dict[str, Any]] = []
+        with trio.fail_after(30):  # nodes tell each other every 3 s, and another one may answer each time
+            while sum(node["num_clients"] for node in described) != len(clients):
                 await trio.sleep(0.05)
-        described = await nodes(daemon)
+                described = await nodes(daemon)
         assert {re.sub(r".*_", "", node["name"]) for node in described} == {"1", "2", "3"}
         assert len(set(workers_of(daemon))) == 3
         for _ in range(6):
             await daemon.api("publish", channel="x", data=1)
         text = (await daemon.get("/metrics")).body.decode()
         gauges = await daemon.gauges()
-        assert gauges["clients"] == len(clients) == sum(node["num_clients"] for node in described)
+        assert gauges["clients"] == len(clients)
         assert gauges["nodes"] == 3
         assert 'centrifugo_node_messages_sent_count{channel_namespace="",type="publication"} 6.0' in text
         assert len(re.findall(r'(?m)^process_resident_memory_bytes\{worker="\d"\}', text)) == 3

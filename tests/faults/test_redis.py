@@ -76,13 +76,14 @@ async def came_true(condition: Callable[[], Awaitable[T]], within: float = KNOWN
         return answer
 
 
-async def readiness(house: House, ready: bool, within: float = KNOWN_WITHIN) -> str:
-    """Wait until `/health?ready=1` says so, and return what it says; plain `/health` is well all the time."""
+async def readiness(house: House, ready: bool, within: float = KNOWN_WITHIN, why: str = "") -> str:
+    """Wait until `/health?ready=1` says so, and why; return what it says. Plain `/health` is well all the time."""
 
     async def said() -> str:
         answer = await house.http("GET", "/health?ready=1")
         assert (await house.http("GET", "/health")).status == 200
-        return answer.body.decode() if answer.status == (200 if ready else 503) else ""
+        text = answer.body.decode()
+        return text if answer.status == (200 if ready else 503) and why in text else ""
 
     return await came_true(said, within)
 
@@ -150,8 +151,7 @@ async def test_pubsub_that_delivers_nothing_is_seen_and_told() -> None:
             assert await readiness(house, True) == "{}"
             wires.starving = True
             await house.api("publish", channel="news", data=2)
-            said = await readiness(house, False)
-            assert f"{proxy.address}: connected, and delivers nothing" in said
+            await readiness(house, False, why=f"{proxy.address}: connected, and delivers nothing")
             with trio.fail_after(KNOWN_WITHIN):
                 assert (await client.push())["unsubscribe"]["code"] == 2500
             wires.starving = False
@@ -300,8 +300,7 @@ async def test_a_password_that_was_changed(caplog: pytest.LogCaptureFixture) -> 
             server.ask("CONFIG", "SET", "requirepass", "second")
             other = RedisServer(plain.folder, port=plain.port, login=("second",))
             _kill_links(other)
-            said = await readiness(house, False)
-            assert "the password is not accepted (WRONGPASS" in said
+            said = await readiness(house, False, why="the password is not accepted (WRONGPASS")
             assert "first" not in said
             other.ask("CONFIG", "SET", "requirepass", "first")
             await readiness(house, True)

@@ -40,7 +40,6 @@ OnMessage = Callable[[bytes, bytes], Wait | None]
 """Takes a message of pub/sub, by name. Where it cannot take more at present it returns what to wait for."""
 
 
-@final
 class Call:
     """A place in the queue of replies. `reply` is what came: an error that Redis answered is a `ReplyError`."""
 
@@ -176,9 +175,8 @@ class Link:
         if self.why:
             return
         self.why = f"{self.server}: {why}"
-        calls, self._calls = self._calls, deque()
-        for call in calls:
-            call.answer(EngineUnavailable(self.why))
+        while self._calls:  # emptied, not replaced: whoever hands out replies just now has no more to give
+            self._calls.popleft().answer(EngineUnavailable(self.why))
         self._out.clear()
         self.gone.set()
 

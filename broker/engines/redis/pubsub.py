@@ -10,7 +10,7 @@ messages of the others arriving say nothing about it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Final, final
+from typing import Any, Final, final
 
 import structlog
 import trio
@@ -35,6 +35,21 @@ _DEAF: Final = 2
 """Intervals on the same link with such a server, after which it is closed."""
 
 Take = Callable[[str, bytes], Wait | None]
+
+
+@final
+class _Name(Call):
+    """One name of a command that has a reply for each, but a single error for all. After an error nobody knows whose
+    reply the next one is, so the link ends, and everything is asked for anew on the one after it."""
+
+    __slots__ = ("_refused",)
+
+    def __init__(self, refused: Callable[[ReplyError], EngineUnavailable]) -> None:
+        super().__init__()
+        self._refused = refused
+
+    def answer(self, reply: Any) -> None:
+        super().answer(self._refused(reply) if isinstance(reply, ReplyError) else reply)
 
 
 def _nobody(*_: object) -> None:
@@ -110,19 +125,22 @@ class PubSub:
     def listen(self, name: bytes, received: Callable[[bytes], None]) -> Call:
         """Hear `name`, which is no channel, for good: from the answer to the call on. Synchronous."""
         self._others[name] = received
-        call = Call()
+        call = _Name(self._refused)
         self._batch.append((b"SUBSCRIBE", name, call))
         self._wake.set()
         return call
 
+    def _refused(self, reply: ReplyError) -> EngineUnavailable:
+        if self.line.link is not None:
+            self.line.link.close(f"it refuses a subscription ({reply})")
+        return EngineUnavailable(str(reply))
+
     async def _change(self, verb: bytes, name: bytes) -> None:
         await own_task()
-        call = Call()
+        call = _Name(self._refused)
         self._batch.append((verb, name, call))
         self._wake.set()
-        reply = await call.wait()
-        if isinstance(reply, ReplyError):
-            raise EngineUnavailable(str(reply))
+        await call.wait()
 
     async def _send_batches(self) -> None:
         """Everything that was asked for in one turn, in its order."""

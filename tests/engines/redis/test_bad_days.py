@@ -164,10 +164,14 @@ async def test_a_slow_script_of_somebody_else() -> None:
         server.ask("CONFIG", "SET", "busy-reply-threshold", "100")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.to_thread.run_sync, server.ask, "EVAL", "while true do end", 0)
-            await trio.testing.wait_all_tasks_blocked(0.05)
-            with trio.fail_after(PATIENCE), pytest.raises(EngineUnavailable):
-                await opened.broker.inner.publish("news", Publication(b"1"), KEEP)
-            server.ask("SCRIPT", "KILL")
+            try:
+                with trio.fail_after(PATIENCE):
+                    while not str(server.ask("GET", "x")).startswith("BUSY"):
+                        await trio.testing.wait_all_tasks_blocked(0.01)
+                    with pytest.raises(EngineUnavailable):
+                        await opened.broker.inner.publish("news", Publication(b"1"), KEEP)
+            finally:
+                server.ask("SCRIPT", "KILL")
         await ready(opened)
         await opened.broker.publish("news", Publication(b"2"), KEEP)
 
@@ -285,3 +289,46 @@ async def test_many_subscriptions_are_restored_in_few_commands() -> None:
         await heard.wait_interrupted()
         assert trio.current_time() - began < 5, "2 s on an empty machine"
         assert set(heard.lost) == set(names)
+
+
+async def test_what_is_heard_for_good_is_asked_for_again_where_it_was_refused() -> None:
+    async with running_redis() as server, engine(server) as (opened, _):
+        await ready(opened)
+        (redis,) = opened.shards.all
+        server.ask("ACL", "SETUSER", "default", "resetchannels", f"&{redis.names.probe.decode()}*")
+        heard = trio.Event()
+        with trio.fail_after(PATIENCE):
+            with pytest.raises(EngineUnavailable, match="NOPERM"):
+                await redis.pubsub.listen(b"late", lambda _: heard.set()).wait()
+            server.ask("ACL", "SETUSER", "default", "allchannels")
+            while not heard.is_set():
+                server.ask("PUBLISH", "late", "")
+                with trio.move_on_after(0.05):
+                    await heard.wait()
+
+
+async def test_an_error_for_one_of_many_names_is_an_error_for_all_and_shifts_no_reply() -> None:
+    async with running_redis() as server, engine(server) as (opened, heard):
+        await ready(opened)
+        (redis,) = opened.shards.all
+        allowed = [f"&{redis.names.probe.decode()}*", f"&{redis.names.message('a').decode()}"]
+        server.ask("ACL", "SETUSER", "default", "resetchannels", *allowed)
+        failed: list[str] = []
+
+        async def subscribe(channel: str) -> None:
+            with trio.fail_after(PATIENCE), pytest.raises(EngineUnavailable, match="NOPERM"):
+                await opened.broker.inner.subscribe(channel)
+            failed.append(channel)
+
+        async with trio.open_nursery() as nursery:
+            for channel in ("a", "b", "c"):
+                nursery.start_soon(subscribe, channel)
+        assert sorted(failed) == ["a", "b", "c"]
+        server.ask("ACL", "SETUSER", "default", "allchannels")
+        await ready(opened)
+        for channel in ("a", "b", "c"):
+            await opened.broker.subscribe(channel)
+            await opened.broker.publish(channel, Publication(b"1"), KEEP)
+        with trio.fail_after(PATIENCE):
+            while len(heard.pubs) < 3:
+                await heard.news.wait()
