@@ -63,16 +63,35 @@ class _Nothing:
 
 
 @final
+class _Line:
+    """An epoll set, and who has been reported by it and not served: `left`, last one first. They come before anybody
+    else, also before those who were served meanwhile and have more to say."""
+
+    __slots__ = ("_most", "epoll", "left")
+
+    def __init__(self, most: int) -> None:
+        self.epoll = select.epoll()
+        self.left: dict[int, int] = {}
+        self._most = most
+
+    def look(self) -> dict[int, int]:
+        """Descriptor -> its events, of those who are to be served now."""
+        if not self.left:
+            self.left = dict(reversed(self.epoll.poll(0, self._most)))
+        return self.left
+
+
+@final
 class Reader:
     """Reads for everybody who is added. `run` lives in the reader's stage. There is no await within a `turn`."""
 
-    __slots__ = ("_epoll", "_newcomers", "_readables", "_waiting", "turn")
+    __slots__ = ("_line", "_newcomers", "_readables", "_waiting", "turn")
 
     def __init__(self) -> None:
         self.turn: Turn = _Nothing()
-        self._epoll = select.epoll()
-        self._waiting = select.epoll()  # of newcomers
-        self._epoll.register(self._waiting.fileno(), select.EPOLLIN)
+        self._line = _Line(_BATCH)
+        self._waiting = _Line(_NEWCOMERS)
+        self._line.epoll.register(self._waiting.epoll.fileno(), select.EPOLLIN)
         self._readables: dict[int, Readable] = {}
         self._newcomers: set[int] = set()
 
@@ -83,40 +102,43 @@ class Reader:
         self._readables[fd] = readable
         if newcomer:
             self._newcomers.add(fd)
-            self._waiting.register(fd, select.EPOLLIN)
-        else:
-            self._epoll.register(fd, select.EPOLLIN)
+        self._line_of(fd).epoll.register(fd, select.EPOLLIN)
 
     def admit(self, fd: int) -> None:
         """A newcomer is one of the others from now on. Idempotent; not while it is paused."""
         if fd in self._newcomers:
+            self._waiting.epoll.unregister(fd)
+            self._waiting.left.pop(fd, None)
             self._newcomers.discard(fd)
-            self._waiting.unregister(fd)
-            self._epoll.register(fd, select.EPOLLIN)
+            self._line.epoll.register(fd, select.EPOLLIN)
 
     def drop(self, fd: int) -> None:
         """Forget a descriptor: before it is closed. Idempotent."""
         if self._readables.pop(fd, None) is not None:
-            self._set_of(fd).unregister(fd)
+            line = self._line_of(fd)
+            line.epoll.unregister(fd)
+            line.left.pop(fd, None)  # by the next turn it may be somebody else's
             self._newcomers.discard(fd)
 
     def pause(self, fd: int) -> None:
         """Read nothing from it, but notice when its peer hangs up."""
         if fd in self._readables:
-            self._set_of(fd).modify(fd, select.EPOLLRDHUP)
+            line = self._line_of(fd)
+            line.epoll.modify(fd, select.EPOLLRDHUP)
+            line.left.pop(fd, None)
 
     def resume(self, fd: int) -> None:
         if fd in self._readables:
-            self._set_of(fd).modify(fd, select.EPOLLIN)
+            self._line_of(fd).epoll.modify(fd, select.EPOLLIN)
 
-    def _set_of(self, fd: int) -> select.epoll:
-        return self._waiting if fd in self._newcomers else self._epoll
+    def _line_of(self, fd: int) -> _Line:
+        return self._waiting if fd in self._newcomers else self._line
 
     async def run(self) -> None:
         """Read for ever."""
         try:
             while True:
-                await trio.lowlevel.wait_readable(self._epoll.fileno())
+                await trio.lowlevel.wait_readable(self._line.epoll.fileno())
                 turn = self.turn
                 turn.begin()
                 try:
@@ -126,33 +148,34 @@ class Reader:
                 if not done:
                     await trio.lowlevel.checkpoint()
         finally:
-            self._epoll.close()
-            self._waiting.close()
+            self._line.epoll.close()
+            self._waiting.epoll.close()
 
     def _read(self) -> bool:
         """One turn. False if its time was over before everybody was read."""
-        newcomers = self._waiting.fileno()
+        newcomers = self._waiting.epoll.fileno()
         end = perf_counter() + _BUDGET
-        for fd, events in self._epoll.poll(0, _BATCH):
+        left = self._line.look()
+        while left:
+            fd, events = left.popitem()
             if fd == newcomers:
                 self._serve_newcomers()
             else:
                 self._serve(fd, events)
             if perf_counter() > end:
-                return False  # the rest is asked for again: a descriptor may be somebody else's by then
+                return not left
         return True
 
     def _serve_newcomers(self) -> None:
         end = perf_counter() + _FOR_NEWCOMERS
-        for fd, events in self._waiting.poll(0, _NEWCOMERS):
-            self._serve(fd, events)
+        left = self._waiting.look()
+        while left:
+            self._serve(*left.popitem())
             if perf_counter() > end:
                 return
 
     def _serve(self, fd: int, events: int) -> None:
-        readable = self._readables.get(fd)
-        if readable is None:
-            return  # dropped by an earlier one of this batch
+        readable = self._readables[fd]
         try:
             if events & select.EPOLLIN:
                 readable.readable()

@@ -47,11 +47,11 @@ class Pair:
 
 
 @asynccontextmanager
-async def open_pairs(count: int) -> AsyncIterator[tuple[Reader, list[Pair]]]:
+async def open_pairs(count: int, *, newcomers: bool = False) -> AsyncIterator[tuple[Reader, list[Pair]]]:
     reader = Reader()
     pairs = [Pair(reader) for _ in range(count)]
     for pair in pairs:
-        reader.add(pair.fd, pair)
+        reader.add(pair.fd, pair, newcomer=newcomers)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(reader.run)
         yield reader, pairs
@@ -121,6 +121,32 @@ async def test_others_have_their_turn_in_the_middle_of_a_batch(monkeypatch: pyte
             seen.append(sum(bool(pair.came) for pair in pairs))
             await trio.lowlevel.checkpoint()
         assert len(set(seen)) > 40
+
+
+@pytest.mark.parametrize("newcomers", [False, True])
+async def test_nobody_is_served_twice_while_others_wait(newcomers: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has more to say than is read at once, and a turn has time for one of them."""
+    monkeypatch.setattr(reader_module, "_BUDGET", 0.0)
+    monkeypatch.setattr(reader_module, "_FOR_NEWCOMERS", 0.0)
+    async with open_pairs(9, newcomers=newcomers) as (_, pairs):
+        for pair in pairs:
+            pair.ours.send(bytes(5000))
+        while not all(len(pair.events) >= 4 for pair in pairs):
+            await trio.lowlevel.checkpoint()
+            served = [len(pair.events) for pair in pairs]
+            assert max(served) <= min(served) + 1
+
+
+async def test_one_that_waits_for_the_next_turn_and_is_paused_until_then_is_not_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reader_module, "_BUDGET", 0.0)
+    async with open_pairs(2) as (reader, pairs):
+        for pair, other in zip(pairs, reversed(pairs), strict=True):
+            pair.then = lambda _, other=other: reader.pause(other.fd)  # type: ignore[misc]
+            pair.ours.send(b"x")
+        await settled()
+        assert sorted(pair.events for pair in pairs) == [[], ["readable"]]
 
 
 async def test_a_descriptor_that_is_somebody_elses_by_then_is_not_told_of_what_was_before(
