@@ -25,7 +25,7 @@ from broker.eager import own_task
 from broker.hooks import ApiError
 from broker.http1 import Head, Request, response
 from broker.hub import EngineUnavailable, PublishResult
-from broker.protocol import BrokenJson, read_json
+from broker.protocol import BrokenJson, read_json, respelled
 
 __all__ = ["HttpApi"]
 
@@ -60,7 +60,7 @@ _PER_TURN: Final = 500
 Handler = Callable[[Request], bytes | Awaitable[bytes]]
 
 
-class _LegacyCommand(Struct):
+class _LegacyCommand(Struct, forbid_unknown_fields=True):
     """One command of `POST /api`. Without `method` it is a publish, whose `params` may stand beside it."""
 
     id: Annotated[int, Meta(ge=0, le=2**32 - 1)] = 0
@@ -84,9 +84,10 @@ class HttpApi:
             name: msgspec.json.Decoder(kind) for name, (kind, _) in api.methods.items()
         }
         self._calls = {name: call for name, (_, call) in api.methods.items()}
-        self._read_publish = self._decoders["publish"].decode
-        self._batch = msgspec.json.Decoder(BatchRequest).decode
-        self._legacy = msgspec.json.Decoder(_LegacyCommand).decode
+        self._respell = {name: respelled(kind) for name, (kind, _) in api.methods.items()}
+        self._read_publish, self._respell_publish = self._decoders["publish"].decode, self._respell["publish"]
+        self._batch, self._respell_batch = msgspec.json.Decoder(BatchRequest).decode, respelled(BatchRequest)
+        self._legacy, self._respell_legacy = msgspec.json.Decoder(_LegacyCommand).decode, respelled(_LegacyCommand)
 
     @property
     def methods(self) -> list[str]:
@@ -106,7 +107,7 @@ class HttpApi:
     async def _answer(self, method: str, request: Request) -> bytes:
         started = perf_counter()
         try:
-            command = read_json(request.body, self._decoders[method].decode)
+            command = read_json(request.body, self._decoders[method].decode, self._respell[method])
             result = await self._calls[method](command)
             answer = response(200, _encode({"result": result})) if result else _EMPTY_RESULT
         except _FAILURES as error:
@@ -134,7 +135,7 @@ class HttpApi:
     def _publish(self, request: Request) -> bytes | Awaitable[bytes]:
         started = perf_counter()
         try:
-            what = self._api.publication(read_json(request.body, self._read_publish))
+            what = self._api.publication(read_json(request.body, self._read_publish, self._respell_publish))
         except _FAILURES as error:
             answer = self._failed("publish", request, error)
         else:
@@ -156,7 +157,7 @@ class HttpApi:
     def _answer_batch(self, request: Request) -> bytes | Awaitable[bytes]:
         started = perf_counter()
         try:
-            commands = read_json(request.body, self._batch).commands or []
+            commands = read_json(request.body, self._batch, self._respell_batch).commands or []
         except BrokenJson as error:
             answer = self._failed("batch", request, error)
         else:
@@ -234,7 +235,7 @@ class HttpApi:
         return response(200, b"\n".join(replies))
 
     def _read_legacy(self, text: bytes) -> tuple[bytes, _LegacyCommand]:
-        return text, read_json(text, self._legacy)
+        return text, read_json(text, self._legacy, self._respell_legacy)
 
     def _method(self, command: _LegacyCommand) -> str:
         """A method by name in any case, by its old number, or `publish`.
@@ -258,7 +259,7 @@ class HttpApi:
         if not params:
             params = text if command.method is None else b"{}"
         try:
-            request = read_json(params, self._decoders[method].decode)
+            request = read_json(params, self._decoders[method].decode, self._respell[method])
         except BrokenJson:
             return reply | error_body(ApiError(*BAD_REQUEST))
         try:

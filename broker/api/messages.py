@@ -1,6 +1,6 @@
 """Requests and results of the server API, with the names of its JSON form.
 
-Facts: https://centrifugal.dev/docs/server/server_api.
+Facts: https://centrifugal.dev/docs/server/server_api. Other spellings of these names are seen to by `respelled`.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ UnixTime = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None
 Limit = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None
 
 
-class StreamPosition(Struct):
+class StreamPosition(Struct, forbid_unknown_fields=True):
     offset: Unsigned = 0
     epoch: Text = ""
 
 
-class BoolValue(Struct):
+class BoolValue(Struct, forbid_unknown_fields=True):
     value: bool | None = False
 
 
-class PublishRequest(Struct, gc=False):
+class PublishRequest(Struct, gc=False, forbid_unknown_fields=True):
     """`data` is embedded JSON, kept byte for byte; `b64data` wins over it. An absent `data` is empty, `null` is not."""
 
     channel: Text = ""
@@ -56,7 +56,7 @@ class PublishRequest(Struct, gc=False):
     version_epoch: Text = ""
 
 
-class BroadcastRequest(Struct):
+class BroadcastRequest(Struct, forbid_unknown_fields=True):
     channels: list[str] | None = None
     data: Raw = Raw()
     b64data: Text = ""
@@ -68,7 +68,7 @@ class BroadcastRequest(Struct):
     version_epoch: Text = ""
 
 
-class SubscribeOverride(Struct):
+class SubscribeOverride(Struct, forbid_unknown_fields=True):
     presence: BoolValue | None = None
     join_leave: BoolValue | None = None
     force_push_join_leave: BoolValue | None = None
@@ -76,7 +76,7 @@ class SubscribeOverride(Struct):
     force_positioning: BoolValue | None = None
 
 
-class SubscribeRequest(Struct):
+class SubscribeRequest(Struct, forbid_unknown_fields=True):
     user: Text = ""
     channel: Text = ""
     expire_at: UnixTime = 0
@@ -90,19 +90,19 @@ class SubscribeRequest(Struct):
     override: SubscribeOverride | None = None
 
 
-class UnsubscribeRequest(Struct):
+class UnsubscribeRequest(Struct, forbid_unknown_fields=True):
     user: Text = ""
     channel: Text = ""
     client: Text = ""
     session: Text = ""
 
 
-class DisconnectCode(Struct):
+class DisconnectCode(Struct, forbid_unknown_fields=True):
     code: Unsigned = 0
     reason: Text = ""
 
 
-class DisconnectRequest(Struct):
+class DisconnectRequest(Struct, forbid_unknown_fields=True):
     user: Text = ""
     client: Text = ""
     session: Text = ""
@@ -110,7 +110,7 @@ class DisconnectRequest(Struct):
     disconnect: DisconnectCode | None = None
 
 
-class RefreshRequest(Struct):
+class RefreshRequest(Struct, forbid_unknown_fields=True):
     user: Text = ""
     client: Text = ""
     session: Text = ""
@@ -119,33 +119,33 @@ class RefreshRequest(Struct):
     info: Raw = Raw()
 
 
-class ChannelRequest(Struct):
+class ChannelRequest(Struct, forbid_unknown_fields=True):
     """presence, presence_stats, history_remove."""
 
     channel: Text = ""
 
 
-class HistoryRequest(Struct):
+class HistoryRequest(Struct, forbid_unknown_fields=True):
     channel: Text = ""
     limit: Limit = 0
     since: StreamPosition | None = None
     reverse: bool | None = False
 
 
-class InfoRequest(Struct):
+class InfoRequest(Struct, forbid_unknown_fields=True):
     pass
 
 
-class ChannelsRequest(Struct):
+class ChannelsRequest(Struct, forbid_unknown_fields=True):
     pattern: Text = ""
 
 
-class RpcRequest(Struct):
+class RpcRequest(Struct, forbid_unknown_fields=True):
     method: Text = ""
     params: Raw = Raw()
 
 
-class BatchCommand(Struct, gc=False):
+class BatchCommand(Struct, gc=False, forbid_unknown_fields=True):
     """One command: exactly one member, named like its method."""
 
     publish: PublishRequest | None = None
@@ -163,6 +163,6 @@ class BatchCommand(Struct, gc=False):
     rpc: RpcRequest | None = None
 
 
-class BatchRequest(Struct):
+class BatchRequest(Struct, forbid_unknown_fields=True):
     commands: list[BatchCommand | None] | None = field(default_factory=list)
     parallel: bool | None = False

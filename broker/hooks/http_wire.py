@@ -17,7 +17,7 @@ from msgspec import Raw, Struct
 from broker.channels import Override
 from broker.hooks import events as ev
 from broker.hooks.hook import HookFailed
-from broker.protocol import codes, is_json
+from broker.protocol import codes, is_json, respelled
 
 __all__ = ["Decode", "decoder", "request_body"]
 
@@ -261,41 +261,6 @@ def _noted(raw: _Noted) -> ev.Noted:
     return ev.Noted()
 
 
-_BELOW: Final[dict[tuple[type[Struct], str], type[Struct]]] = {
-    (_Answer, "error"): _Error,
-    (_Answer, "disconnect"): _Disconnect,
-    (_Subscribe, "override"): _Override,
-    **{(_Override, name): _Bool for name in _Override.__struct_fields__},
-}
-"""What is an object with keys of ours in another."""
-
-_read_object: Final = msgspec.json.Decoder(dict[str, Raw]).decode
-
-
-def _as_we_write_it(data: bytes | Raw, kind: type[Struct], below: type[Struct] | None = None) -> bytes:
-    """The object with keys that we know, in lower case, and nothing else; `below` is what its `result` is. Payloads
-    stay as they are.
-
-    Raises:
-        msgspec.DecodeError: it is not an object.
-    """
-    known: dict[str, Raw] = {}
-    for key, value in _read_object(data).items():
-        name = key.lower()
-        if name not in kind.__struct_fields__:
-            continue
-        inner = below if kind is _Answer and name == "result" else _BELOW.get((kind, name))
-        if bytes(value) == b"null":
-            pass
-        elif inner is not None:
-            value = Raw(_as_we_write_it(value, inner))
-        elif kind is _Connect and name == "subs":
-            subs = {sub: given for sub, given in _read_object(value).items() if bytes(given) != b"null"}
-            value = Raw(_encode({sub: Raw(_as_we_write_it(given, _Subscribe)) for sub, given in subs.items()}))
-        known[name] = value
-    return _encode(known)
-
-
 _RESULTS: Final[dict[type, tuple[type[Struct], Callable[[Any], Any]]]] = {
     ev.ConnectResult: (_Connect, _connect),
     ev.RefreshResult: (_Refresh, _refresh),
@@ -315,14 +280,15 @@ def decoder(result: type[R]) -> Decode[R]:
     before result; `HookFailed` for what is no answer.
     """
     raw, build = _RESULTS[result]
-    read = msgspec.json.Decoder(_Answer[raw]).decode  # type: ignore[valid-type]
+    shape = _Answer[raw]  # type: ignore[valid-type]
+    read, respell = msgspec.json.Decoder(shape).decode, respelled(shape)
 
     def decode(body: bytes) -> R | None:
         try:
             try:
                 answer = read(body)
             except msgspec.ValidationError:  # Centrifugo takes keys in any case, and passes over those it does not know
-                answer = read(_as_we_write_it(body, _Answer, raw))
+                answer = read(respell(body))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise HookFailed(f"the answer is not what it should be: {error}") from None
         if answer.disconnect is not None:

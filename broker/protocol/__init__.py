@@ -8,6 +8,7 @@ from broker.protocol.deflate import Inflater
 from broker.protocol.emulation import EmulationRequest, emulated_frame, read_emulation, write_emulation
 from broker.protocol.handshake import Handshake, HandshakeError, accept_key, handshake, wants_protobuf
 from broker.protocol.json_codec import JsonCodec
+from broker.protocol.json_keys import respelled
 from broker.protocol.json_text import BrokenJson, is_json, read_json
 from broker.protocol.messages import (
     ClientInfo,
@@ -96,6 +97,7 @@ __all__ = [
     "read_connect",
     "read_emulation",
     "read_json",
+    "respelled",
     "sockjs",
     "wants_protobuf",
     "write_emulation",

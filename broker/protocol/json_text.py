@@ -52,8 +52,8 @@ def is_json(data: bytes) -> bool:
     return True
 
 
-def read_json(text: bytes, decode: Callable[[bytes], T]) -> T:
-    """What `decode`, of a msgspec decoder, makes of a text.
+def read_json(text: bytes, decode: Callable[[bytes], T], respell: Callable[[bytes], bytes] | None = None) -> T:
+    """What `decode`, of a msgspec decoder, makes of a text; or of what `respell` makes of it, where that is needed.
 
     Lone surrogates are let through: embedded values keep theirs, byte for byte; in names and other members they become
     U+FFFD, as they do in Centrifugo.
@@ -68,20 +68,19 @@ def read_json(text: bytes, decode: Callable[[bytes], T]) -> T:
         return decoded
     except _BROKEN:
         try:
-            return _reread(text, decode)
+            return _reread(text, decode, respell)
         except _BROKEN as error:
             raise BrokenJson(str(error)) from None
 
 
-def _reread(text: bytes, decode: Callable[[bytes], T]) -> T:
-    """A second chance, in case only lone surrogates were in the way."""
+def _reread(text: bytes, decode: Callable[[bytes], T], respell: Callable[[bytes], bytes] | None) -> T:
+    """A second chance, in case only lone surrogates were in the way, or the spelling of keys."""
     text.decode()
     mark = next((mark for mark in _MARKS if mark not in text), b"")
-    marked = _marked(text, mark)
-    if marked is text or not mark:
-        return decode(text)
-    decoded: T = _restored(decode(marked), mark)
-    return decoded
+    marked = _marked(text, mark) if mark else text
+    spelled = respell(marked) if respell is not None else marked
+    decoded = decode(spelled)
+    return decoded if marked is text else _restored(decoded, mark)
 
 
 def _marked(text: bytes, mark: bytes) -> bytes:

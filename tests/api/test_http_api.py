@@ -50,6 +50,22 @@ async def test_a_batch_answers_each_command_in_order() -> None:
             assert (await post(house, "/api/batch", empty)).json() == {"replies": []}
 
 
+@pytest.mark.parametrize("data", [{"Text": "Hi"}, None])
+async def test_keys_count_in_any_case(data: Any) -> None:
+    """As a backend in C# writes them."""
+    publish = {"Channel": "kept:x", "Data": data, "Tags": {"Key": "V"}, "Other": 1}
+    async with open_house(ALL) as house:
+        assert (await post(house, "/api/publish", publish)).json()["result"]["offset"] == 1
+        batch = {"Commands": [{"Publish": publish}, {"HISTORY": {"channel": "kept:x", "Limit": 2, "x": {}}}]}
+        first, second = (await post(house, "/api/batch", batch)).json()["replies"]
+        assert first["publish"]["offset"] == 2
+        one = {"data": data, "tags": {"Key": "V"}}
+        assert second["history"]["publications"] == [one | {"offset": 1}, one | {"offset": 2}]
+        legacy = {"Method": "broadcast", "Params": {"Channels": ["kept:x"], "DATA": data}}
+        (third,) = (await post(house, "/api", legacy)).json()["result"]["responses"]
+        assert third["result"]["offset"] == 3
+
+
 # ---- the older forms ----------------------------------------------------------------------------------------------
 
 
