@@ -17,6 +17,7 @@ from broker.hub.cluster import Cluster
 from broker.hub.control import ControlCommand, DisconnectUser, NodeInfo, NodeMetrics
 from broker.hub.delivery import Delivery, Turn, let_go
 from broker.hub.emulation import answer_emulation, forward_emulation
+from broker.hub.history_reads import HistoryReads
 from broker.hub.ports import (
     PLAIN_PUBLISH,
     Broker,
@@ -67,6 +68,8 @@ class Node:
         self.turn = Turn()
         self._broker = broker
         self._publish_now = broker.publish_nowait if isinstance(broker, ImmediateBroker) else None
+        reads = HistoryReads(broker, self.counters, self._spawn)
+        self._history = broker.history if self._publish_now else reads.history
         self._presence = presence
         self._nursery = nursery
         self._started = trio.current_time()
@@ -151,7 +154,7 @@ class Node:
 
     async def history(self, channel: str, query: HistoryQuery, meta_ttl: float) -> HistoryPage:
         self.counters.actions["history"] += 1
-        return await self._broker.history(channel, query, meta_ttl)
+        return await self._history(channel, query, meta_ttl)
 
     async def remove_history(self, channel: str) -> None:
         self.counters.actions["history_remove"] += 1

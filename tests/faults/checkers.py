@@ -206,8 +206,8 @@ class PresenceChecker:
         self._came[client] = at
 
     def leaving(self, client: str, at: float) -> None:
-        """From here on nobody knows: it is about to leave, or its node is about to die."""
-        self._leaving[client] = at
+        """From here on nobody knows: it is about to leave, or its node is about to die. The first time counts."""
+        self._leaving.setdefault(client, at)
 
     def gone(self, client: str, at: float, *, node_died: bool = False) -> None:
         """It has surely left; with its node, which cleaned up nothing, or in good order."""

@@ -221,6 +221,7 @@ def watched(samples: list[tuple[float, set[str]]], *, node_died: bool = False) -
     checker.came("stays", 0)
     checker.came("goes", 2)
     checker.leaving("goes", 9.5)
+    checker.leaving("goes", 9.9)  # it hears of it later
     checker.gone("goes", 10, node_died=node_died)
     for at, clients in samples:
         checker.sampled(clients, asked=at, answered=at + 0.1)
