@@ -9,12 +9,20 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, final
 
+import hypothesis
 import pytest
 import structlog
 
 from tests.support.clock import run_in_virtual_time
 
 pytest.register_assert_rewrite("tests.e2e.daemon", "tests.e2e.http", "tests.e2e.sdk")
+
+# Neither a slow machine nor luck decides: the same code gets the same examples; `--hypothesis-profile=default` looks
+# for others.
+hypothesis.settings.register_profile(
+    "steady", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("steady")
 
 
 @final

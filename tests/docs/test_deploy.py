@@ -18,7 +18,9 @@ import trio
 import yaml
 
 from broker.config import Sources, load
-from tests.e2e.daemon import PEER, Daemon, free_port
+from tests.e2e.daemon import PEER, Daemon
+from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(bool(PEER), reason="ours alone")]
 
@@ -117,7 +119,7 @@ async def test_what_the_containerfile_runs_makes_a_broker(tmp_path: Path) -> Non
         [str(target / "bin" / entry[0])], cwd=work, env=environ, stderr=subprocess.DEVNULL
     )
     try:
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE):
             while (await trio.run_process(health_check(), env=environ, check=False, capture_stderr=True)).returncode:
                 assert process.poll() is None
         process.send_signal(getattr(signal, instructions("STOPSIGNAL")[0]))

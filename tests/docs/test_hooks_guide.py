@@ -12,8 +12,10 @@ from typing import Any
 import trio
 
 from broker.client import Client, ReplyError, connect
-from tests.e2e.daemon import Daemon, free_port, merged
+from tests.e2e.daemon import Daemon, merged
 from tests.e2e.http import request
+from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "hooks.md").read_text()
 APP, TOLD, FASTAPI = re.findall(r"^```python\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
@@ -37,7 +39,7 @@ async def test_the_application_in_python(tmp_path: Path) -> None:
     try:
         await daemon.ready()
         async with connect(daemon.websocket, headers=COOKIE) as client:
-            with trio.fail_after(10):
+            with trio.fail_after(PATIENCE):
                 async with client.subscribe("chat:news") as subscription:
                     assert json.loads(await client.rpc("announce", "hello")) == {"announced": True}
                     assert json.loads((await anext(subscription)).data) == {"text": "hello"}
@@ -70,7 +72,7 @@ async def test_with_dev_a_saved_file_is_enough(tmp_path: Path) -> None:
         (tmp_path / "app.py").write_text(APP.replace('"announced": True', '"announced": "anew"'))
         await daemon.wait_log("configuration reloaded")
         async with connect(daemon.websocket, headers=COOKIE) as client:
-            with trio.fail_after(10):
+            with trio.fail_after(PATIENCE):
                 assert json.loads(await client.rpc("announce", "hello")) == {"announced": "anew"}
         await daemon.settle()
         await daemon.stop()
@@ -101,7 +103,7 @@ async def test_the_functions_that_are_told(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path, merged({**json.loads(IN_PROCESS), **ANYBODY}, AT_ONCE))
     try:
         await daemon.ready()
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             async with connect(daemon.websocket) as watcher, watcher.subscribe("chat:log") as log:
                 async with connect(daemon.websocket) as client, client.subscribe("chat:room-1"):
                     assert json.loads((await anext(log)).data) == {"chat:room-1": "occupied"}
@@ -124,7 +126,7 @@ async def test_the_backend_that_is_told(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path, merged(merged(config, ANYBODY), AT_ONCE))
     try:
         await daemon.ready()
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE):
             assert await seen(port, occupied=[]) == []
             async with connect(daemon.websocket) as client, client.subscribe("chat:news"):
                 assert await seen(port, occupied=["chat:news"]) == []

@@ -21,6 +21,7 @@ from tests.e2e.daemon import PEER, Daemon
 from tests.e2e.http import request
 from tests.e2e.sdk import NODE
 from tests.support.certificates import Authority
+from tests.support.patience import PATIENCE
 from tests.support.redis_topologies import ACL_RULES
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(bool(PEER), reason="ours alone")]
@@ -75,7 +76,7 @@ async def test_javascript(daemon: Daemon, text: str) -> None:
     )
     assert process.stdout is not None
     try:
-        with trio.fail_after(15):
+        with trio.fail_after(PATIENCE):
             while not (await daemon.api("presence", channel="hello"))["result"]["presence"]:
                 pass
             await daemon.api("publish", channel="hello", data={"text": "hi"})
@@ -88,7 +89,7 @@ async def test_javascript(daemon: Daemon, text: str) -> None:
 
 @pytest.mark.parametrize("text", snippets("python", containing="localhost:8000"))
 async def test_python(daemon: Daemon, text: str) -> None:
-    with trio.fail_after(15):
+    with trio.fail_after(PATIENCE):
         result = await trio.run_process([sys.executable, "-W", "error", "-c", here(text, daemon)], capture_stdout=True)
     if "print(" in text:
         assert result.stdout == b"{'title': 'hello'}\n"
@@ -104,7 +105,7 @@ async def test_the_protocol_by_hand(daemon: Daemon, text: str) -> None:
         websocket = await wrap_client_stream(nursery, stream, "127.0.0.1", "/connection/websocket")
         for line in text.splitlines():
             await websocket.send_message(line)
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             while len(lines) < 2:
                 lines += (await websocket.get_message()).split("\n")
         await websocket.aclose()

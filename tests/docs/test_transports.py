@@ -11,6 +11,7 @@ import trio
 
 from tests.e2e.daemon import PEER, Daemon
 from tests.e2e.sdk import NODE
+from tests.support.patience import PATIENCE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(bool(PEER), reason="ours alone")]
 
@@ -61,7 +62,7 @@ async def test_line(daemon: Daemon, line: str) -> None:
     assert process.stdout is not None
     came = b""
     try:
-        with trio.fail_after(15):
+        with trio.fail_after(PATIENCE):
             while not (SUBSCRIBED if "hello" in line else CONNECTED).search(came):
                 came += await more(process)
             if "hello" in line:

@@ -11,7 +11,8 @@ from typing import Any, final
 
 import trio
 
-from tests.e2e.daemon import START_SECONDS, Daemon, merged
+from tests.e2e.daemon import Daemon, merged
+from tests.support.patience import PATIENCE
 from tests.support.redis import RedisServer
 
 __all__ = ["ClusterPool", "over_redis", "wait_known"]
@@ -24,7 +25,7 @@ def over_redis(config: Mapping[str, Any], address: str, **options: Any) -> dict[
 
 async def wait_known(daemons: Sequence[Daemon], count: int | None = None) -> None:
     """Until each of `daemons` knows that there are `count` nodes, as many as it was given unless told."""
-    with trio.fail_after(START_SECONDS):
+    with trio.fail_after(PATIENCE):
         for daemon in daemons:
             while await known(daemon) != (count or len(daemons)):  # noqa: ASYNC110 (another process)
                 await trio.sleep(0.02)

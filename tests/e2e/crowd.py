@@ -17,11 +17,9 @@ from tests.e2e.daemon import Daemon
 from tests.e2e.sdk import Client, Sdk
 from tests.e2e.tokens import token
 from tests.faults.checkers import Checker, Place, PresenceChecker, View
+from tests.support.patience import PATIENCE
 
 __all__ = ["Crowd", "Follower"]
-
-PATIENCE = 60.0
-"""Seconds until all have everything; nothing that works takes ten."""
 
 
 @final

@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,10 +17,13 @@ import trio
 
 from tests.e2e.http import Answer, request
 from tests.e2e.tokens import SECRET
+from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 
 API_KEY = "key of the tests"
-START_SECONDS = 20.0
 STOP_SECONDS = 10.0
+SETTLE_SECONDS = 20.0
+"""Less than the time in which pings find out by themselves who has gone."""
 
 BASE_CONFIG: dict[str, Any] = {
     "client": {"token": {"hmac_secret_key": SECRET}},
@@ -44,13 +46,6 @@ def merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
         inner = result.get(key)
         result[key] = merged(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
     return result
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @final
@@ -150,12 +145,12 @@ class Daemon:
 
     async def exited(self) -> int:
         """Wait for the end of the process; its exit status."""
-        with trio.fail_after(STOP_SECONDS + 2):
+        with trio.fail_after(PATIENCE):
             return await trio.to_thread.run_sync(self.process.wait, abandon_on_cancel=True)
 
     async def wait_log(self, pattern: str, count: int = 1) -> list[str]:
         """The first `count` lines of the log that match, once they are there."""
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             while True:
                 found = [line for line in self.log if re.search(pattern, line)]
                 if len(found) >= count:
@@ -164,7 +159,7 @@ class Daemon:
 
     async def ready(self) -> None:
         """Returns when `/health` answers."""
-        with trio.move_on_after(START_SECONDS):
+        with trio.move_on_after(PATIENCE):
             while self.process.poll() is None:
                 try:
                     if (await self.get("/health")).status == 200:
@@ -179,7 +174,7 @@ class Daemon:
         """Nothing of the clients is left in the server, soon after they went."""
         if PEER or self._leaving or self.process.poll() is not None:
             return
-        with trio.move_on_after(10):
+        with trio.move_on_after(SETTLE_SECONDS):
             while await self._left():  # noqa: ASYNC110 (nobody tells us: it is another process)
                 await trio.sleep(0.01)
         assert await self._left() == {}
@@ -196,7 +191,7 @@ class Daemon:
         if self.process.poll() is None and not self._leaving:
             self.signal(signal.SIGTERM)
         try:
-            status = self.process.wait(STOP_SECONDS + 2)
+            status = self.process.wait(PATIENCE)
         finally:
             self.process.kill()
         assert status == 0, self.log

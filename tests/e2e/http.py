@@ -9,6 +9,8 @@ from typing import Any, final
 import attrs
 import trio
 
+from tests.support.patience import PATIENCE
+
 
 @final
 @attrs.frozen
@@ -34,7 +36,7 @@ async def request(
     if body or method == "POST":
         lines |= {"Content-Length": str(len(body))}
     head = f"{method} {target} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
             try:
                 await stream.send_all(head.encode() + b"\r\n" + body)

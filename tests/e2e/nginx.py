@@ -12,7 +12,8 @@ from typing import final
 
 import trio
 
-from tests.e2e.daemon import free_port
+from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 
 GUIDE = Path(__file__).parents[2] / "docs" / "deploy" / "nginx.md"
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
@@ -60,7 +61,7 @@ class Nginx:
         )
 
     async def ready(self) -> None:
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             while True:
                 try:
                     await (await trio.open_tcp_stream("127.0.0.1", self.port)).aclose()

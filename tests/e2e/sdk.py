@@ -18,6 +18,8 @@ from typing import Any, final
 
 import trio
 
+from tests.support.patience import PATIENCE
+
 HERE = Path(__file__).parent
 NODE = shutil.which("node", path=Path(sys.executable).parent) or "node"
 """`make test` puts one beside our Python where the system has none that will do."""
@@ -25,8 +27,6 @@ PROGRAMS = {
     "js": [NODE, str(HERE / "js" / "driver.mjs")],
     "python": [sys.executable, str(HERE / "py" / "driver.py")],
 }
-PATIENCE = 15.0
-"""Seconds for an event or a reply; nothing that works takes one."""
 
 
 class SdkError(Exception):

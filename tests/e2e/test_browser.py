@@ -19,6 +19,7 @@ from tests.e2e.conftest import GetBroker
 from tests.e2e.daemon import PEER
 from tests.e2e.nginx import Nginx
 from tests.e2e.sdk import HERE, NODE
+from tests.support.patience import PATIENCE
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = [
@@ -120,7 +121,7 @@ class Page:
 
 @asynccontextmanager
 async def opened(page: str) -> AsyncIterator[Page]:
-    """A page in a browser of its own, for 30 seconds at most."""
+    """A page in a browser of its own."""
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(partial(trio.serve_tcp, partial(serve_page, page), 0, host="127.0.0.1"))
         address = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/"
@@ -130,7 +131,7 @@ async def opened(page: str) -> AsyncIterator[Page]:
             stdout=subprocess.PIPE,
         )
         try:
-            with trio.fail_after(30):
+            with trio.fail_after(PATIENCE):
                 yield Page(process)
                 await process.stdin.aclose()
                 await process.wait()

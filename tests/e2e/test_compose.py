@@ -17,10 +17,12 @@ import yaml
 
 from broker.client import Backoff, connect
 from tests.e2e.conftest import StartBroker
-from tests.e2e.daemon import PEER, free_port
+from tests.e2e.daemon import PEER
 from tests.e2e.http import request
 from tests.e2e.nginx import MAIN, NGINX
 from tests.e2e.tokens import SECRET, token
+from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 from tests.support.redis import RedisServer
 
 pytestmark = pytest.mark.skipif(bool(PEER), reason="ours alone")
@@ -96,7 +98,7 @@ async def test_the_nodes_of_the_compose_file(redis: RedisServer, broker_process:
 
         for n in got:
             nursery.start_soon(read, n)
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE):
             await ready.wait()
             assert [(await nodes[name].gauges())["clients"] for name in NODES] == [2, 2, 2]
             for n in range(20):
@@ -109,7 +111,7 @@ async def test_the_nodes_of_the_compose_file(redis: RedisServer, broker_process:
 
 
 async def status_of_api(port: int) -> int:
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         while True:
             try:
                 return (await request(port, "POST", "/api/publish", {}, b"{}")).status

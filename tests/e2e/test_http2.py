@@ -13,8 +13,10 @@ import pytest
 import trio
 
 from tests.e2e.conftest import StartBroker
-from tests.e2e.daemon import API_KEY, PEER, Daemon, free_port
+from tests.e2e.daemon import API_KEY, PEER, Daemon
 from tests.support.certificates import make_certificate
+from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 
 pytestmark = [
     pytest.mark.skipif(bool(PEER), reason="an option of our own"),
@@ -46,7 +48,7 @@ async def start(broker_process: StartBroker, folder: Path, *, http2: bool) -> Da
 async def curl(daemon: Daemon, path: str, *more: str) -> tuple[str, str]:
     """The version of HTTP that was spoken, and the body."""
     url = f"https://127.0.0.1:{daemon.outside}{path}"
-    options = ["-sk", "--http2", "-m", "10", "-w", "\n%{http_version}"]
+    options = ["-sk", "--http2", "-m", str(PATIENCE), "-w", "\n%{http_version}"]
     result = await trio.run_process(["curl", *options, *more, url], capture_stdout=True)
     body, _, version = result.stdout.decode().rpartition("\n")
     return version, body
@@ -64,7 +66,7 @@ async def test_curl_gets_http_2_where_it_is_on(broker_process: StartBroker, tmp_
         ["curl", "-skN", "--http2", f"https://127.0.0.1:{daemon.outside}/connection/sockjs/0/abc/eventsource"],
         stdout=subprocess.PIPE,
     )
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         assert b"data: o" in await read_until(process, b"data: o\r\n\r\n")
         commands = [{"id": 1, "connect": {}}, {"id": 2, "subscribe": {"channel": "a"}}]
         body = json.dumps([json.dumps(command) for command in commands])
@@ -86,7 +88,7 @@ async def test_a_stream_over_http_2(broker_process: StartBroker, tmp_path: Path,
         ["curl", "-skN", "--http2", f"https://127.0.0.1:{daemon.outside}{path}", "-d", commands],
         stdout=subprocess.PIPE,
     )
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         came = await read_until(process, b'"subscribe"')
         hello = json.loads(re.search(rb"{.*}", came)[0])["connect"]  # type: ignore[index]
         publish = {"id": 3, "publish": {"channel": "a", "data": "hello"}}

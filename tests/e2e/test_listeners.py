@@ -11,10 +11,11 @@ import trio
 from trio_websocket import open_websocket_url, wrap_client_stream
 
 from tests.e2e.conftest import StartBroker
-from tests.e2e.daemon import API_KEY, PEER, free_port
+from tests.e2e.daemon import API_KEY, PEER
 from tests.e2e.http import parse, request
 from tests.e2e.sdk import Sdk, start_program
 from tests.support.certificates import make_certificate
+from tests.support.ports import free_port
 
 
 @pytest.fixture

@@ -12,10 +12,11 @@ import pytest
 import trio
 
 from tests.e2e.conftest import GetBroker, GetSdk, StartBroker
-from tests.e2e.daemon import PEER, Daemon
+from tests.e2e.daemon import PEER, SETTLE_SECONDS, Daemon
 from tests.e2e.http import Answer, request
 from tests.e2e.nginx import Nginx
 from tests.e2e.relay import Relay
+from tests.support.patience import PATIENCE
 
 pytestmark = pytest.mark.skipif(bool(PEER), reason="SockJS is ours alone")
 
@@ -66,12 +67,11 @@ async def test_everything_gets_through_at_once(
     else:
         alice = await sdk.connected(f"http://127.0.0.1:{nginx.port}/connection/sockjs", sockjs=way)
     await alice.subscribe(key)
-    with trio.fail_after(5):  # what is held back would come with the next ping, at the earliest
+    with trio.fail_after(SETTLE_SECONDS):  # what is held back would come with the next ping, at the earliest
         await daemon.api("publish", channel=key, data="hello")
         assert (await alice.publication(key))["data"] == "hello"
     await alice.disconnect()
-    with trio.fail_after(3):  # a stream that nobody reads from ends the session, at once
-        await daemon.settle()
+    await daemon.settle()  # a stream that nobody reads from ends the session, at once
 
 
 @with_and_without_buffering
@@ -86,8 +86,7 @@ async def test_streams_get_through_at_once(
         await until(stream, b'"subs":' if way == "uni_sse" else b'"subscribe":')
         await daemon.api("publish", channel=key, data="hello")
         await until(stream, b'"data":"hello"')
-    with trio.fail_after(3):
-        await daemon.settle()
+    await daemon.settle()
 
 
 def subscribing(way: str, channel: str) -> bytes:
@@ -114,12 +113,12 @@ async def test_it_is_the_header_that_lets_streams_through(
         if way == "xhr_streaming":
             path = f"/connection/sockjs/000/{key}/{way}"
             await stream.send_all(f"POST {path} HTTP/1.1\r\nHost: broker\r\nContent-Length: 0\r\n\r\n".encode())
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE):
                 while (await _send(daemon, key, r'["{\"id\":1,\"connect\":{}}"]')).status != 204:  # noqa: ASYNC110
                     await trio.sleep(0.01)  # nginx has not asked for the session yet, and nobody tells us when
         else:
             await stream.send_all(subscribing(way, key))
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             while not (await daemon.gauges())["clients"]:  # noqa: ASYNC110 (nobody tells us: it is another process)
                 await trio.sleep(0.01)
         await daemon.api("publish", channel=key, data="hello")
@@ -144,7 +143,7 @@ async def stream_of(port: int, way: str, session: str) -> trio.SocketStream:
 
 async def until(stream: trio.SocketStream, end: bytes) -> bytes:
     came = b""
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         while end not in came:
             data = await stream.receive_some()
             assert data, came
@@ -223,8 +222,7 @@ async def test_a_stream_ends_with_its_client_behind_the_proxy(
     await until(stream, rb"\"connect\"")
     assert (await daemon.gauges())["clients"] == 1
     await stream.aclose()
-    with trio.fail_after(3):
-        await daemon.settle()
+    await daemon.settle()
 
 
 async def test_half_closed_connections(broker: GetBroker, key: str) -> None:
@@ -238,6 +236,6 @@ async def test_half_closed_connections(broker: GetBroker, key: str) -> None:
     async with await stream_of(daemon.port, "xhr_streaming", key) as stream:
         await until(stream, b"o\n")
         await stream.send_eof()
-        with trio.fail_after(3):
+        with trio.fail_after(PATIENCE):
             while await stream.receive_some():
                 pass

@@ -24,6 +24,7 @@ from tests.e2e.relay import Relay
 from tests.e2e.sdk import Client, Sdk
 from tests.e2e.tokens import token
 from tests.support.backend import Backend
+from tests.support.patience import PATIENCE
 
 pytestmark = pytest.mark.skipif(bool(PEER), reason="starts nodes over a Redis of its own")
 
@@ -258,7 +259,7 @@ async def test_info_and_channels_of_three_nodes(sdk: Sdk, nodes: GetNodes, key: 
         assert channels == {f"quiet:{key}:all": {"num_clients": 3}} | {
             f"quiet:{key}:{number}": {"num_clients": 1} for number in range(3)
         }
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         for daemon in daemons:
             while True:  # what the others have said of themselves is up to three seconds old
                 found = (await daemon.api("info"))["result"]["nodes"]

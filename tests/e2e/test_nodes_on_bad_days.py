@@ -23,6 +23,7 @@ from tests.e2e.http import request
 from tests.e2e.tokens import token
 from tests.faults.proxy import Link, Proxy, Way, start_proxy
 from tests.support.backend import Backend
+from tests.support.patience import PATIENCE
 from tests.support.redis import running_redis
 
 pytestmark = pytest.mark.skipif(bool(PEER), reason="starts nodes over a Redis of its own")
@@ -144,7 +145,7 @@ async def bad_day(fixtures: Both, *, seed: int, each: int, pause: float) -> None
         dies.daemon.signal(signal.SIGKILL)
         stands.daemon.signal(signal.SIGSTOP)
         cut.wire.stop()
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             silent = await uid_of(a, stands.daemon)
             if silent:  # it is known still: nobody waits for it for ever
                 assert (await a.api("channels")).keys() <= {"error", "result"}
@@ -212,7 +213,7 @@ async def test_a_publication_whose_answer_was_lost(fixtures_in_order: Both, key:
 
 async def publishing_link(node: Node) -> Link:
     """The link by which it publishes; dialled anew after the last one was reset."""
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         while True:
             for link in node.wire.links:
                 if link.said(b"EVALSHA"):

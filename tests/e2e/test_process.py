@@ -19,8 +19,10 @@ import trio.lowlevel
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from tests.e2e.conftest import StartBroker
-from tests.e2e.daemon import BASE_CONFIG, PEER, Daemon, free_port, merged
+from tests.e2e.daemon import BASE_CONFIG, PEER, Daemon, merged
 from tests.e2e.http import request
+from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 
 ours_alone = pytest.mark.skipif(bool(PEER), reason="ours alone")
 INSECURE: dict[str, Any] = {"client": {"insecure": True}}
@@ -34,7 +36,7 @@ async def wire(daemon: Daemon, *commands: dict[str, Any]) -> AsyncIterator[WebSo
         lines = [{"id": 1, "connect": {}}, *({"id": n, **command} for n, command in enumerate(commands, 2))]
         await websocket.send_message("\n".join(map(json.dumps, lines)))
         replies = 0
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             while replies < len(lines):
                 replies += sum("id" in json.loads(line) for line in (await websocket.get_message()).split("\n"))
         yield websocket
@@ -60,7 +62,7 @@ async def stalled(daemon: Daemon, channel: str) -> trio.SocketStream:
 
 async def _read_until(stream: trio.SocketStream, end: bytes) -> None:
     answer = b""
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         while end not in answer:
             chunk = await stream.receive_some()
             assert chunk, answer
@@ -74,7 +76,7 @@ async def test_sigterm_says_goodbye(broker_process: StartBroker) -> None:
     daemon = await broker_process(INSECURE)
     async with wire(daemon) as websocket:
         daemon.signal(signal.SIGTERM)
-        with pytest.raises(ConnectionClosed) as closed, trio.fail_after(10):
+        with pytest.raises(ConnectionClosed) as closed, trio.fail_after(PATIENCE):
             await websocket.get_message()
     assert closed.value.reason is not None
     assert (closed.value.reason.code, closed.value.reason.reason) == (3001, "shutdown")
@@ -133,7 +135,7 @@ async def test_more_signals_change_nothing(broker_process: StartBroker) -> None:
     async with wire(daemon) as websocket:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
             daemon.signal(number)
-        with pytest.raises(ConnectionClosed) as closed, trio.fail_after(10):
+        with pytest.raises(ConnectionClosed) as closed, trio.fail_after(PATIENCE):
             await websocket.get_message()
         assert closed.value.reason is not None
         assert closed.value.reason.code == 3001
@@ -185,7 +187,7 @@ async def test_sighup_takes_new_channel_options(broker_process: StartBroker) -> 
     daemon = await broker_process()
     assert (await daemon.api("publish", channel="news:1", data=1))["error"]["code"] == 102
     await reloaded(daemon, {"channel": {"namespaces": [{"name": "news"}]}})
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         while "error" in await daemon.api("publish", channel="news:1", data=1):
             pass
 
@@ -228,7 +230,7 @@ async def test_a_bad_reload_changes_nothing(broker_process: StartBroker) -> None
             await reloaded(daemon, config)
             assert len(await daemon.wait_log(REPORT, count)) == count
         await reloaded(daemon, {"channel": {"namespaces": [*namespaces, {"name": "late"}]}})  # and it still can
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             while "error" in await daemon.api("publish", channel="late:1", data=1):
                 pass
         nursery.cancel_scope.cancel()
@@ -259,7 +261,7 @@ async def refused(tmp_path: Path, config: dict[str, Any] | str, **more: Any) -> 
     file = tmp_path / "config.json"
     server = {"http_server": {"address": "127.0.0.1", "port": free_port()}}
     file.write_text(config if isinstance(config, str) else json.dumps(merged(merged(BASE_CONFIG, server), config)))
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         result = await trio.run_process(
             [sys.executable, "-m", "broker", "-c", str(file)],
             check=False,
@@ -357,7 +359,7 @@ async def test_development_settings_need_no_file(tmp_path: Path) -> None:
     try:
         await _try_what_it_says(process, port)
         process.terminate()
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             assert await process.wait() == 0
     finally:
         await process.stdout.aclose()  # type: ignore[union-attr]
@@ -368,7 +370,7 @@ async def test_development_settings_need_no_file(tmp_path: Path) -> None:
 async def _try_what_it_says(process: trio.Process, port: int) -> None:
     said = b""
     assert process.stdout is not None
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         while b"curl" not in said or not said.endswith(b"\n"):
             said += await process.stdout.receive_some()
     assert f":{port}" in said.decode()

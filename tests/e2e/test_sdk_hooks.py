@@ -15,6 +15,7 @@ from tests.e2e.conftest import GetBroker, StartBroker
 from tests.e2e.daemon import Daemon
 from tests.e2e.sdk import Sdk, SdkError
 from tests.support.backend import Backend
+from tests.support.patience import PATIENCE
 
 
 def config(backend: Backend) -> dict[str, Any]:
@@ -82,7 +83,7 @@ async def come_and_go(sdk: Sdk, daemon: Daemon, told: Told) -> None:
     alice = await sdk.connected(daemon.websocket, "alice")
     await alice.subscribe("told:a")
     await alice.subscribe("told:b")
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         while len(states(await told())) < 2:  # noqa: ASYNC110 (nobody tells us: it is another process)
             await trio.sleep(0.01)
     assert states(await told()) == {"told:a": "occupied", "told:b": "occupied"}

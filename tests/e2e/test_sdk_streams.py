@@ -12,10 +12,11 @@ import pytest
 import trio
 
 from tests.e2e.conftest import GetBroker, GetSdk, StartBroker
-from tests.e2e.daemon import PEER, Daemon
+from tests.e2e.daemon import PEER, SETTLE_SECONDS, Daemon
 from tests.e2e.relay import Relay
 from tests.e2e.sdk import Client, Sdk
 from tests.e2e.tokens import token
+from tests.support.patience import PATIENCE
 
 KEPT: dict[str, Any] = {
     "presence": True,
@@ -150,7 +151,7 @@ async def test_churn_of_every_stream_returns_to_the_base(broker_process: StartBr
         for stream in streams:
             await trio.aclose_forcefully(stream)
         await daemon.settle()
-        with trio.fail_after(5):  # the hub is left at once; the socket is read for a moment more
+        with trio.fail_after(SETTLE_SECONDS):  # the hub is left at once; the socket is read for a moment more
             while descriptors(daemon) > base:  # noqa: ASYNC110 (nobody tells us: it is another process)
                 await trio.sleep(0.01)
 
@@ -160,7 +161,7 @@ async def test_a_half_closed_socket_ends_a_stream(broker: GetBroker, transport: 
     daemon = await broker(CONFIG)
     stream = await opened(daemon, transport)
     await stream.send_eof()
-    with trio.fail_after(5):
+    with trio.fail_after(SETTLE_SECONDS):
         while await stream.receive_some():
             pass
     await stream.aclose()
@@ -174,7 +175,7 @@ async def test_an_event_stream_by_curl(broker: GetBroker, key: str) -> None:
     assert process.stdout is not None
     came = b""
     try:
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             while b'"connect"' not in came:
                 came += await process.stdout.receive_some()
             await daemon.api("publish", channel=f"room:{key}", data={"n": 1})

@@ -25,6 +25,7 @@ from tests.e2e.conftest import StartBroker
 from tests.e2e.daemon import Daemon
 from tests.e2e.relay import Relay
 from tests.e2e.tokens import token
+from tests.support.patience import PATIENCE
 
 StartRelay = Callable[[Daemon], Awaitable[Relay]]
 QUICK = Backoff(0.05, 0.2)
@@ -68,7 +69,7 @@ async def daemon(broker_process: StartBroker) -> Daemon:
 
 async def next_of(kind: type[Any], subscription: Any) -> Any:
     """The next event of a kind."""
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         while not isinstance(event := await subscription.next_event(), kind):
             pass
         return event
@@ -158,12 +159,12 @@ async def test_what_was_missed_is_recovered(daemon: Daemon, protocol: Protocol, 
 
 async def cut_and_publish(relay: Relay, daemon: Daemon, client: Client, numbers: range) -> None:
     relay.cut()
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         await client.wait_lost()
     for number in numbers:
         await daemon.api("publish", channel="room", data=number)
     relay.mend()
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         await client.wait_connected()
 
 
@@ -175,7 +176,7 @@ async def test_server_side_subscriptions(daemon: Daemon, protocol: Protocol) -> 
         await daemon.api("subscribe", user="42", channel="mine")
         await daemon.api("publish", channel="mine", data="x")
         await daemon.api("unsubscribe", user="42", channel="mine")
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             kinds = {type((await receive.receive())[1]) for _ in range(4)}
         assert {Subscribed, Publication, Unsubscribed} <= kinds
         assert client.connected
@@ -184,5 +185,5 @@ async def test_server_side_subscriptions(daemon: Daemon, protocol: Protocol) -> 
 async def test_the_server_says_goodbye(daemon: Daemon, protocol: Protocol) -> None:
     async with connect(daemon.websocket, protocol=protocol) as client, client.subscribe("room"):
         await daemon.stop()
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             await client.wait_lost()

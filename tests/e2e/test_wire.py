@@ -15,6 +15,7 @@ from trio_websocket import ConnectionClosed, wrap_client_stream
 
 from tests.e2e.conftest import GetBroker
 from tests.e2e.daemon import Daemon
+from tests.support.patience import PATIENCE
 
 HISTORY = {"history_size": 10, "history_ttl": "60s"}
 OPEN = {
@@ -70,7 +71,7 @@ async def converse(daemon: Daemon, frames: list[str | bytes]) -> list[Any]:
             for frame in [*frames, command(999, unsubscribe={"channel": "none"})]:
                 await websocket.send_message(frame)
         try:
-            with trio.fail_after(10):
+            with trio.fail_after(PATIENCE):
                 while LAST not in heard:
                     message = await websocket.get_message()
                     heard += [starred(json.loads(line)) for line in str(message).split("\n")]

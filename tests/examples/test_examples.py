@@ -18,9 +18,11 @@ import pytest
 import trio
 
 from broker.client import Client, Disconnected, ReplyError, StreamPosition, Unsubscribed, connect
-from tests.e2e.daemon import PEER, Daemon, free_port, merged
+from tests.e2e.daemon import PEER, Daemon, merged
 from tests.e2e.http import request
 from tests.e2e.sdk import NODE
+from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(bool(PEER), reason="ours alone")]
 
@@ -59,7 +61,7 @@ async def program(command: list[str], folder: Path, env: Mapping[str, str] | Non
 
 async def listening(port: int) -> None:
     """Wait until somebody listens there."""
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         while True:
             try:
                 stream = await trio.open_tcp_stream("127.0.0.1", port)
@@ -107,7 +109,7 @@ async def test_chat(tmp_path: Path) -> None:
 
 
 async def first_publication(subscription: Any) -> Any:
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         return await anext(aiter(subscription))
 
 
@@ -148,7 +150,7 @@ async def shows(url: str, *texts: str) -> None:
     assert process.stdout is not None
     seen = b""
     try:
-        with trio.fail_after(40):
+        with trio.fail_after(PATIENCE):
             while not all(text.encode() in seen for text in texts):
                 data = await process.stdout.receive_some()
                 assert data, seen
@@ -174,7 +176,7 @@ async def test_an_answer_survives_a_reload(tmp_path: Path) -> None:
             async with page.subscribe(channel, since=start()) as answer:
                 begun = json.loads((await first_publication(answer)).data)["token"]
         async with connect(at(port)) as page, page.subscribe(channel, since=start()) as answer:
-            with trio.fail_after(20):
+            with trio.fail_after(PATIENCE):
                 words = await read_to_the_end(answer)
     assert words[0] == begun
     assert "".join(words) == "You asked: why? That is a good question, and here is a long answer to it. "

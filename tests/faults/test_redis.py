@@ -24,8 +24,8 @@ from tests.support.peers import House, configured, options
 from tests.support.redis import RedisServer, running_redis
 from tests.support.redis_topologies import RunningRedis, cluster, sentinel, until
 
-KNOWN_WITHIN = 5.0
-"""Seconds in which whoever missed something is told, and readiness turns."""
+KNOWN_WITHIN = 30.0
+"""Seconds in which whoever missed something is told, and readiness turns: 5 on a machine that is not busy."""
 CHANNELS = ["a", "b", "{c}"]
 T = TypeVar("T")
 
@@ -197,7 +197,8 @@ async def test_who_missed_a_publication_while_pubsub_was_cut_knows_soon() -> Non
 async def test_messages_that_get_lost_are_missed() -> None:
     async with running_redis() as server, open_proxy(server.port) as proxy:
         wires = Wires(proxy)
-        async with open_house({"address": [proxy.address]}) as house, at_work(house) as crowd:
+        patient = {"address": [proxy.address], "io_timeout": "60s"}
+        async with open_house(patient) as house, at_work(house) as crowd:
             wires.losing = 25
             await crowd.wait(lambda: wires.lost > 5)
             wires.losing = 0

@@ -12,7 +12,7 @@ import trio
 from tests.support.backend import Backend
 from tests.support.peers import open_house, secured, token
 
-pytestmark = pytest.mark.virtual_time(idle=0.02)
+pytestmark = pytest.mark.virtual_time(idle=0.01)
 
 INTERNAL = {"code": 100, "message": "internal server error", "temporary": True}
 OK = {"result": {"data": "ok"}}

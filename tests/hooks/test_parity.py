@@ -28,7 +28,7 @@ from broker.hooks.http_wire import request_body
 from tests.support.backend import Backend
 from tests.support.peers import HISTORY, WALL, House, RawClient, open_house, secured, token
 
-pytestmark = pytest.mark.virtual_time(idle=0.02)
+pytestmark = pytest.mark.virtual_time(idle=0.01)
 
 NOW = int(WALL)
 Talk = Callable[[House], Awaitable[list[Any]]]

@@ -289,7 +289,7 @@ async def test_a_heavy_function_is_named() -> None:
         text = (await house.http("GET", "/metrics")).body.decode()
     (line,) = (each for each in text.splitlines() if each.startswith("centrifugo_hook_loop_longest_seconds{"))
     assert "heavy" in line
-    assert 0.03 <= float(line.split()[-1]) < 1
+    assert float(line.split()[-1]) >= 0.03
 
 
 async def test_there_is_no_server_before_it_runs() -> None:

@@ -12,7 +12,7 @@ from tests.support.backend import Backend, open_backend
 from tests.support.certificates import Authority
 from tests.support.peers import open_house, secured, token
 
-pytestmark = pytest.mark.virtual_time(idle=0.05)
+pytestmark = pytest.mark.virtual_time(idle=0.01)
 
 INTERNAL = {"code": 100, "message": "internal server error", "temporary": True}
 Files = dict[str, Path]

@@ -16,6 +16,7 @@ from typing import Any, final
 import trio
 
 from tests.faults.checkers import Checker, Place, View
+from tests.support.patience import PATIENCE
 from tests.support.peers import RawClient
 
 __all__ = ["KEPT", "Crowd"]
@@ -25,7 +26,6 @@ KEPT: dict[str, Any] = {"history_size": 5000, "history_ttl": "10m", "force_recov
 
 _PACE = 0.005
 _AGAIN = 0.05
-_PATIENCE = 30.0
 
 
 @final
@@ -73,7 +73,7 @@ class Crowd:
             yield
             publishers.cancel_scope.cancel()
 
-    async def wait(self, condition: Callable[[], bool], seconds: float = _PATIENCE) -> None:
+    async def wait(self, condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
         """Until it holds; looked at whenever something came."""
         with trio.fail_after(seconds):
             while not condition():
@@ -88,7 +88,7 @@ class Crowd:
         """Nothing bad happens any more: soon everybody knows everything."""
         for channel in self._channels:  # what was lost shows with the next one
             await self._publish_one(channel, insist=True)
-        with trio.fail_after(_PATIENCE):
+        with trio.fail_after(PATIENCE):
             for view in self._views:
                 while not view.live or view.place != await self._top(view.channel):
                     with trio.move_on_after(0.2):  # the server forgets on its own, too

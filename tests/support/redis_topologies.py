@@ -21,7 +21,9 @@ import pytest
 
 from broker.engines.redis.names import slot_of
 from tests.support.certificates import Authority
-from tests.support.redis import REDIS_6_2, SERVER, START_SECONDS, VALKEY, RedisServer, a_folder, free_port, packaged
+from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
+from tests.support.redis import REDIS_6_2, SERVER, VALKEY, RedisServer, a_folder, packaged
 
 __all__ = [
     "ACL_RULES",
@@ -70,7 +72,7 @@ class RunningRedis:
 Open = Callable[[], AbstractContextManager[RunningRedis]]
 
 
-def until(condition: Callable[[], bool], seconds: float = START_SECONDS) -> None:
+def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Wait for what other processes do."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -229,7 +231,6 @@ def cluster(*, replicas: bool = False, node_timeout: float = 2.0, program: str =
                 folder,
                 *("--cluster-enabled", "yes", "--cluster-node-timeout", str(int(node_timeout * 1000))),
                 *("--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"),
-                port=free_port(55_000),
                 program=program,
             )
             for folder in places

@@ -32,7 +32,7 @@ from tests.support.http2 import Http2Client
 from tests.support.peers import House, masked, open_house, secured, token
 from tests.support.streams import ON
 
-pytestmark = [pytest.mark.virtual_time(idle=0.02), pytest.mark.e2e]
+pytestmark = [pytest.mark.virtual_time(idle=0.01), pytest.mark.e2e]
 
 CHANNEL: Final = "square"
 MARK: Final = b"for everybody"

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from tests.e2e.conftest import StartBroker, broker_process
+from tests.support.patience import PATIENCE
 
 __all__ = ["broker_process"]
 
@@ -35,17 +36,17 @@ async def test_more_connections_than_descriptors(broker_process: StartBroker) ->
     before, since = cpu_seconds(pid), trio.current_time()
     await daemon.wait_log("cannot accept connections", count=3)
     assert trio.current_time() - since > 1.5, "it complains once a second"
-    assert cpu_seconds(pid) - before < 0.4
+    assert cpu_seconds(pid) - before < 1, "in two seconds"
 
     for stream in streams[: CLIENTS - 10]:
         await stream.aclose()
-    with trio.fail_after(2):
+    with trio.fail_after(PATIENCE):
         answer = await daemon.get("/health")
     assert answer.status == 200
     # those that waited were not lost
     last = streams[-1]
     await last.send_all(b"GET /health HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n")
-    with trio.fail_after(2):
+    with trio.fail_after(PATIENCE):
         assert re.match(rb"HTTP/1\.1 200 ", bytes(await last.receive_some()))
     for stream in streams[CLIENTS - 10 :]:
         await stream.aclose()

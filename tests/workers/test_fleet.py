@@ -15,6 +15,7 @@ from broker.config import Sources
 from broker.observe import Counters, Metrics, Read, as_data
 from broker.workers.fleet import Fleet
 from broker.workers.talk import Talk
+from tests.support.patience import PATIENCE
 
 
 class Worker:
@@ -69,7 +70,7 @@ async def opened(count: int, joined: int | None = None) -> AsyncIterator[tuple[F
             talks.append(Talk(ours, {}))
             nursery.start_soon(talks[-1].run)
             nursery.start_soon(worker.live, theirs)
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE):
             for number in range(count if joined is None else joined):
                 assert await fleet.join(number + 1, talks[number], START) == ""
             yield fleet, workers, talks

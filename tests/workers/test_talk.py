@@ -13,6 +13,7 @@ import trio
 import trio.testing
 
 from broker.workers.talk import Gone, Handler, Talk
+from tests.support.patience import PATIENCE
 
 
 @asynccontextmanager
@@ -29,7 +30,7 @@ async def two_ends(**handlers: Handler) -> AsyncIterator[tuple[Talk, Talk, trio.
     async with one, other, trio.open_nursery() as nursery:
         nursery.start_soon(asks.run)
         nursery.start_soon(answer)
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             yield asks, answers, over
         nursery.cancel_scope.cancel()
 
@@ -97,7 +98,7 @@ async def test_one_that_died_is_gone() -> None:
     async with trio.SocketStream(trio.socket.from_stdlib_socket(ours)) as stream, trio.open_nursery() as nursery:
         talk = Talk(stream, {})
         nursery.start_soon(talk.run)
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             async with trio.open_nursery() as inner:
 
                 async def ask() -> None:

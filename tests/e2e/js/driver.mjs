@@ -36,6 +36,7 @@ class Driven {
       websocket: WithHeaders,
       ...(sockjs ? { sockjs: SockJS, sockjsOptions: { transports: [sockjs] } } : {}),
       ...(transport ? { emulationEndpoint: emulation, eventsource: EventSource } : {}),
+      timeout: 60_000, // the machine may be busy
       minReconnectDelay: 10,
       maxReconnectDelay: 100,
       ...(options.token ? { token: options.token } : {}),

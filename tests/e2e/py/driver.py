@@ -56,6 +56,7 @@ class Driven:
             events=ClientEvents(self),
             use_protobuf=protobuf,
             get_token=token if ask_token else None,
+            timeout=60.0,  # the machine may be busy
             min_reconnect_delay=0.01,
             max_reconnect_delay=0.1,
             proxy=None,

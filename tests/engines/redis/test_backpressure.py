@@ -9,6 +9,7 @@ import trio.testing
 
 from broker.hub import Room
 from broker.protocol import ClientInfo, Publication
+from tests.support.patience import PATIENCE
 from tests.support.redis import running_redis
 from tests.support.redis_engine import open_redis
 
@@ -45,7 +46,7 @@ class Slow:
         self.interruption.set()
 
     async def until(self, count: int) -> None:
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             while len(self.taken) < count:
                 await self.news.wait()
 
@@ -87,12 +88,12 @@ async def test_redis_cuts_off_who_takes_nothing_for_long_and_that_is_told() -> N
         pubsub = opened.shards.all[0].pubsub
         link = pubsub.line.need()
         message = ("centrifugo.client.news", b"\x22\xe8\x07" + b"1" * 1000)
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             while server.ask("CLIENT", "LIST", "TYPE", "pubsub"):
                 server.ask("EVAL", "for n = 1, 5000 do redis.call('PUBLISH', ARGV[1], ARGV[2]) end", 0, *message)
                 await trio.lowlevel.checkpoint()
         slow.room.set()
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             await link.gone.wait()
             await slow.interruption.wait()
         assert slow.lost == ["news"]

@@ -8,10 +8,9 @@ import trio.testing
 from broker.engines.redis.controller import RedisController
 from broker.hub import EngineUnavailable
 from tests.faults.proxy import Way, open_proxy
+from tests.support.patience import PATIENCE
 from tests.support.redis import running_redis
 from tests.support.redis_engine import open_redis
-
-PATIENCE = 20.0
 
 
 async def test_nothing_is_said_before_answers_are_heard() -> None:
