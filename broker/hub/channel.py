@@ -177,12 +177,38 @@ class Channel:
 
     def _told_plainly(self, pub: Publication, epoch: str) -> bool:
         """Tell a publication the short way, if nobody wants more than its bytes."""
-        if len(self.groups) == 1 and not self.joining and not self.collecting:
-            (group,) = self.groups.values()
-            if group.plain and self._moves_on(pub, epoch):
-                self._tell_plainly(group, pub, epoch)
-                return True
-        return False
+        packed = self._packed(pub, epoch)
+        if packed is None:
+            return False
+        self.number += 1
+        self._running = True  # a subscriber that ends within this fan-out may publish a leave: it queues
+        self._tell_packed(*packed)
+        return True
+
+    def _tell_packed(self, members: Sequence[Subscription], data: bytes) -> None:
+        try:
+            for sub in members:
+                sub.offer(data)
+        finally:
+            self.told()
+
+    def _packed(self, pub: Publication, epoch: str) -> tuple[Sequence[Subscription], bytes] | None:
+        """What most publications are: to few, who all get the same. Who is told of this one, and in which bytes; None
+        where that takes the long way."""
+        if len(self.groups) != 1 or self.joining or self.collecting:
+            return None
+        (group,) = self.groups.values()
+        if not group.plain:
+            return None
+        wire = group.key.wire
+        try:
+            unit = wire.codec.push_publication(self.name, pub, epoch=epoch if pub.offset == 1 else "")
+        except NotJson:
+            return None
+        if not self._moves_on(pub, epoch):
+            return None
+        self.deliveries += len(group.members)
+        return tuple(group.members), wire.pack_one(unit)
 
     def _moves_on(self, pub: Publication, epoch: str) -> bool:
         """Whether nothing but the top changes with `pub`; then it does."""
@@ -196,28 +222,6 @@ class Channel:
         self._unchained = False
         return True
 
-    def _tell_plainly(self, group: Group, pub: Publication, epoch: str) -> None:
-        """What most publications are: to few, who all get the same. The long way, written out."""
-        self.number += 1
-        wire = group.key.wire
-        members = tuple(group.members)
-        try:
-            unit = wire.codec.push_publication(self.name, pub, epoch=epoch if pub.offset == 1 else "")
-        except NotJson:
-            for sub in members:
-                sub.subscriber.disconnect(codes.INAPPROPRIATE_PROTOCOL)
-            return
-        data = wire.pack_one(unit)
-        self.deliveries += len(members)
-        self._running = True  # a subscriber that ends within this fan-out may publish a leave: it queues
-        try:
-            for sub in members:
-                sub.offer(data)
-        finally:
-            self._running = False
-            if self._waiting:
-                self._start()
-
     def hold(self) -> bool:
         """Keep what is pushed from now on until `let_go`. False if it waits anyway, or is kept already."""
         if self._running or self.subscriptions > _FEW:
@@ -229,24 +233,38 @@ class Channel:
         """Tell what was kept. Nothing happens if nothing is."""
         if not self.held:
             return
+        packed = self.take()
+        if packed is not None:
+            self._tell_packed(*packed)
+            return
         self.held = False
-        waiting = self._waiting
-        if waiting and self.subscriptions > _FEW:
+        if self._waiting and self.subscriptions > _FEW:
             self._spawn(self._pump)
             return
-        if waiting is not None and len(waiting) == 1 and (pub := waiting[0].pub) is not None:
-            self._waiting, self._waiting_bytes = None, 0
-            if self._told_plainly(pub, waiting[0].epoch):
-                return
-            self._waiting, self._waiting_bytes = waiting, len(pub.data)
         try:
             while self._waiting:
                 self._tell_few(self._take())
         finally:
-            if self._waiting:
-                self._start()
-            else:
-                self._rest()
+            self.told()
+
+    def take(self) -> tuple[Sequence[Subscription], bytes] | None:
+        """What was kept, if it is one publication that everybody gets alike: whoever takes it tells it, and then says
+        `told`. None where `let_go` has to do that."""
+        waiting = self._waiting
+        if waiting is None or len(waiting) != 1 or self.subscriptions > _FEW or (pub := waiting[0].pub) is None:
+            return None
+        packed = self._packed(pub, waiting[0].epoch)
+        if packed is not None:
+            self._waiting, self._waiting_bytes = None, 0
+            self.held = False
+        return packed
+
+    def told(self) -> None:
+        """What was taken has been told: what came meanwhile is next."""
+        if self._waiting:
+            self._start()
+        else:
+            self._rest()
 
     def push_join(self, info: ClientInfo) -> None:
         self.number += 1

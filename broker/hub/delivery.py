@@ -17,6 +17,9 @@ __all__ = ["Delivery", "Turn", "let_go"]
 
 _log = structlog.get_logger("broker.hub")
 
+Parcels = dict[Callable[[bytes], None], bytes]
+"""What goes to whom. A subscriber in several channels offers the same outbox in each, and offers of one are equal."""
+
 
 @final
 class Turn:
@@ -43,12 +46,49 @@ class Turn:
 
 
 def let_go(held: list[Channel]) -> None:
-    """Tell what these channels hold back."""
+    """Tell what these channels hold back, in one send for each subscriber, in however many of them it is.
+
+    What takes the long way waits for nobody: those before it leave first.
+    """
+    if len(held) == 1:
+        _let_go(held[0])
+        return
+    parcels: Parcels = {}
+    taken: list[Channel] = []
     for channel in held:
+        if not channel.held:
+            continue
+        told = channel.take()
+        if told is None:
+            _deliver(parcels, taken)
+            _let_go(channel)
+            continue
+        taken.append(channel)
+        members, data = told
+        for sub in members:
+            offer = sub.offer
+            before = parcels.get(offer)
+            parcels[offer] = data if before is None else before + data
+    _deliver(parcels, taken)
+
+
+def _let_go(channel: Channel) -> None:
+    try:
+        channel.let_go()
+    except Exception:  # a bug that one channel meets must end neither the others nor the reader
+        _log.exception("telling a channel failed", channel=channel.name)
+
+
+def _deliver(parcels: Parcels, taken: list[Channel]) -> None:
+    for offer, data in parcels.items():
         try:
-            channel.let_go()
-        except Exception:  # a bug that one channel meets must end neither the others nor the reader
-            _log.exception("telling a channel failed", channel=channel.name)
+            offer(data)
+        except Exception:
+            _log.exception("telling a subscriber failed")
+    for channel in taken:
+        channel.told()
+    parcels.clear()
+    taken.clear()
 
 
 @final

@@ -20,10 +20,12 @@ from broker.hub import (
     Node,
     PublishOptions,
     RefreshUser,
+    Subscription,
     Target,
     open_node,
+    plain_key,
 )
-from broker.protocol import ClientInfo, Publication
+from broker.protocol import ClientInfo, Publication, codes
 from tests.conftest import ErrorLog
 from tests.support.listeners import Listener
 from tests.support.slow_engine import Gates, SlowEngine, Turn, slow_engine
@@ -413,8 +415,68 @@ async def test_who_comes_and_goes_within_a_turn_gets_what_is_published_meanwhile
         assert (early.data, late.data) == ([], [1, 2])
 
 
-async def test_a_channel_that_cannot_be_told_keeps_no_other_from_being_told(error_log: ErrorLog) -> None:
-    error_log.expect("telling a channel failed")
+async def test_a_subscriber_of_many_channels_gets_what_a_turn_published_in_one_write_each_channel_in_order() -> None:
+    async with open_rooms("room", "other") as (node, (room, other)):
+        also = Subscription(room, plain_key(room.wire), positioned=False)
+        second = await node.open_channel("other")
+        second.collect(also)
+        second.go_live(also, None)
+        node.turn.begin()
+        in_turn(node, "other", 1)
+        in_turn(node, "room", 2)
+        node.turn.end()
+        assert (room.data, other.data) == ([1, 2], [1])
+        assert (len(room.sent), len(other.sent)) == (1, 1)
+        node.turn.begin()
+        in_turn(node, "room", 3)
+        for number in (4, 5):  # more than one: what has been packed leaves before
+            in_turn(node, "other", number)
+        node.turn.end()
+        assert (room.data, other.data) == ([1, 2, 3, 4, 5], [1, 4, 5])
+        assert node.deliveries == 8
+
+
+async def test_who_goes_while_a_turn_is_told_leaves_its_channel_as_it_should_be() -> None:
+    async with open_rooms("room", "other") as (node, (room, other)):
+        channel = await node.open_channel("other")
+        left = Listener().prepare(channel).go_live()
+
+        def leave(_: bytes) -> None:
+            other.on_send = None
+            other.leave()
+            channel.push_leave(ClientInfo("u", "other"))
+
+        other.on_send = leave
+        node.turn.begin()
+        in_turn(node, "room", 1)
+        in_turn(node, "other", 2)
+        node.turn.end()
+        assert channel.busy  # with what came meanwhile
+        await settled()
+        assert not channel.busy
+        node.publish_nowait("other", publication(b"3"), PublishOptions())
+        assert (room.data, left.data) == ([1], [2, 3])
+
+
+async def test_a_payload_that_json_cannot_hold_ends_who_reads_json_after_what_came_before() -> None:
+    async with open_rooms("room", "other") as (node, (room, _)):
+        also = Subscription(room, plain_key(room.wire), positioned=False)
+        second = await node.open_channel("other")
+        second.collect(also)
+        second.go_live(also, None)
+        node.turn.begin()
+        in_turn(node, "room", 1)
+        assert node.publish_in_turn("other", Publication(b"\xff"), PublishOptions()) is not None
+        node.turn.end()
+        assert room.data == [1]
+        assert room.ended == [codes.INAPPROPRIATE_PROTOCOL]
+
+
+@pytest.mark.parametrize(("publications", "complaint"), [(1, "a subscriber"), (2, "a channel")])
+async def test_a_channel_that_cannot_be_told_keeps_no_other_from_being_told(
+    error_log: ErrorLog, publications: int, complaint: str
+) -> None:
+    error_log.expect(f"telling {complaint} failed")
     async with open_rooms("room", "other") as (node, (room, other)):
 
         def fail(_: bytes) -> None:
@@ -422,7 +484,8 @@ async def test_a_channel_that_cannot_be_told_keeps_no_other_from_being_told(erro
 
         room.on_send = fail
         node.turn.begin()
-        in_turn(node, "room", 0)
+        for number in range(publications):
+            in_turn(node, "room", number)
         in_turn(node, "other", 1)
         node.turn.end()
         assert other.data == [1]
