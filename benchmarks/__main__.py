@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument("--peer", action="append", default=[], metavar="[NAME=]CMD", help="{port} and {config} go in")
     which.add_argument("--python", default=sys.executable, help="the interpreter of broker, yardstick and floor")
     which.add_argument("--tls", action="store_true", help="over TLS (W2, W3p, W3s, W9; no yardstick, no floor)")
+    which.add_argument("--redis", default="", metavar="ADDRESS", help="one that runs: the engine of broker and peers")
     which.add_argument("--server-core", type=int, metavar="N", help="default: the first core; -1 pins nothing")
     which.add_argument("--load-core", type=int, metavar="N", help="default: all others; -1 pins nothing")
     add_load_arguments(parse)
@@ -84,6 +85,7 @@ def main(arguments: list[str]) -> int:
             tls=make_certificate(Path(folder)) if options.tls else None,
             codec=options.codec,
             transport=options.transport,
+            redis=options.redis,
             files=files_of(options),
         )
     return 0 if well else 1

@@ -142,10 +142,13 @@ def running(
     tls: Tls | None = None,
     codec: str = "json",
     transport: str = "websocket",
+    redis: str = "",
     asked: Asked | None = None,
     backend_cores: Sequence[int] = (),
 ) -> Iterator[Target]:
     """Start a server on a free port, on its core, and stop it at the end; and so the backend that it asks, if any.
+
+    `redis` is the address of one that runs, which becomes its engine.
 
     Raises:
         RuntimeError: it did not start; with the end of what it wrote.
@@ -157,7 +160,7 @@ def running(
     ):
         port = _free_port()
         config = Path(folder) / "config.json"
-        config.write_text(json.dumps(_config(port, tls, transport) | sections))
+        config.write_text(json.dumps(_config(port, tls, transport, redis) | sections))
         process = subprocess.Popen(
             candidate.argv(port, config),
             cwd=folder,
@@ -212,13 +215,15 @@ def _backend(asked: Asked | None, cores: Sequence[int]) -> Iterator[dict[str, An
             process.kill()
 
 
-def _config(port: int, tls: Tls | None, transport: str) -> dict[str, Any]:
+def _config(port: int, tls: Tls | None, transport: str, redis: str) -> dict[str, Any]:
     server: dict[str, Any] = {"address": "127.0.0.1", "port": port}
     if tls is not None:
         server |= tls.config()
     config = CONFIG | {"http_server": server}
     if transport != "websocket" and transport in TRANSPORTS:
         config[transport] = {"enabled": True}
+    if redis:
+        config["engine"] = {"type": "redis", "redis": {"address": redis}}
     return config
 
 

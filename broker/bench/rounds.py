@@ -69,12 +69,13 @@ def run_rounds(
     tls: Tls | None = None,
     codec: str = "json",
     transport: str = "websocket",
+    redis: str = "",
 ) -> Results:
     """Measure every server `count` times, a fresh process each time unless it is one that runs already.
 
     Args:
         on_round: told which server's turn it is; gives who is told how far the turn has come.
-        tls, codec, transport: of servers that are started.
+        tls, codec, transport, redis: of servers that are started.
     """
     results = Results(shape, settings, {server.name: [] for server in servers})
     for number in range(count):
@@ -83,7 +84,9 @@ def run_rounds(
                 continue
             say = on_round(server.name, number)
             try:
-                outcome = run_round(shape, settings, server, cores, say, tls=tls, codec=codec, transport=transport)
+                outcome = run_round(
+                    shape, settings, server, cores, say, tls=tls, codec=codec, transport=transport, redis=redis
+                )
             except (OSError, Failed, RuntimeError, ValueError) as error:
                 results.failures[server.name] = "\n  ".join([str(error), *getattr(error, "__notes__", ())])
             else:
@@ -101,6 +104,7 @@ def run_round(
     tls: Tls | None = None,
     codec: str = "json",
     transport: str = "websocket",
+    redis: str = "",
 ) -> Outcome:
     """One turn of one server.
 
@@ -116,6 +120,7 @@ def run_round(
         tls=tls,
         codec=codec,
         transport=transport,
+        redis=redis,
         asked=shape.asked,
         backend_cores=cores.load,
     ) as target:

@@ -39,6 +39,7 @@ def run_plans(
     tls: Tls | None = None,
     codec: str = "json",
     transport: str = "websocket",
+    redis: str = "",
 ) -> tuple[list[Results], bool]:
     """Run all of them; their results, and whether everything went well."""
     all_results: list[Results] = []
@@ -58,7 +59,16 @@ def run_plans(
                 return say
 
             results = run_rounds(
-                shape, settings, servers, cores, rounds, on_round, tls=tls, codec=codec, transport=transport
+                shape,
+                settings,
+                servers,
+                cores,
+                rounds,
+                on_round,
+                tls=tls,
+                codec=codec,
+                transport=transport,
+                redis=redis,
             )
         report.show(results, console)
         for name, failure in results.failures.items():
