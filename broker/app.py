@@ -13,7 +13,6 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
 from typing import Any, Final, Protocol, final
 
 import attrs
@@ -161,11 +160,9 @@ async def open_server(
     name = config.node.name or f"{platform.node()}_{external[1]}"
     if siblings is not None:
         name = f"{name}_{siblings.number}"
-    if engine is None:
-        engine = partial(open_engine, config.engine, config.broker, config.presence_manager)
     async with (
         open_stage() as stage,
-        engine(rng) as opened,
+        engine(rng) if engine is not None else _open_engine(config, rng, stage) as opened,
         open_node(name, opened.broker, opened.presence, opened.controller, version=PROTOCOL_VERSION) as node,
     ):
         try:
@@ -205,6 +202,10 @@ async def open_server(
                 yield Server(handle, node, doors, context, opened, metrics, sites, urls, stage, loaded)
         finally:
             context.rules.backends.close()
+
+
+def _open_engine(config: Config, rng: random.Random, stage: Stage) -> AbstractAsyncContextManager[Engine]:
+    return open_engine(config.engine, config.broker, config.presence_manager, rng, stage)
 
 
 def _open_notices(context: Context, last: float) -> AbstractAsyncContextManager[Notices]:

@@ -93,6 +93,28 @@ class Promise(Generic[T]):
         await trio.lowlevel.wait_task_rescheduled(abort)
 
 
+class Gate:
+    """What any number of coroutines wait for, with or without a task, until it opens, once."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: list[Promise[None]] | None = []
+
+    def open(self) -> None:
+        """Let everybody in, in the order in which they came."""
+        waiting, self._waiting = self._waiting, None
+        for promise in waiting or ():
+            promise.settle(None)
+
+    async def wait(self) -> None:
+        """Wait until it is open."""
+        if self._waiting is not None:
+            promise = Promise[None]()
+            self._waiting.append(promise)
+            await promise.wait()
+
+
 @types.coroutine
 def own_task() -> Generator[Any, Any, None]:
     """Say this before anything that may wait. Where the coroutine already has a task, it is a no-op."""

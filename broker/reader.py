@@ -51,6 +51,10 @@ class Readable(Protocol):
         """`readable` raised: the caller is in its `except`. End this one, and this one only."""
 
 
+def _nothing() -> None:
+    """What there is to do where nobody wants anything."""
+
+
 @final
 class _Nothing:
     """The turn while nobody else has one."""
@@ -85,15 +89,18 @@ class _Line:
 class Reader:
     """Reads for everybody who is added. `run` lives in the reader's stage. There is no await within a `turn`."""
 
-    __slots__ = ("_line", "_newcomers", "_readables", "_waiting", "turn")
+    __slots__ = ("_line", "_newcomers", "_paused", "_readables", "_waiting", "after", "reading", "turn")
 
     def __init__(self) -> None:
         self.turn: Turn = _Nothing()
+        self.after: Callable[[], None] = _nothing  # each turn
+        self.reading = False
         self._line = _Line(_BATCH)
         self._waiting = _Line(_NEWCOMERS)
         self._line.epoll.register(self._waiting.epoll.fileno(), select.EPOLLIN)
         self._readables: dict[int, Readable] = {}
         self._newcomers: set[int] = set()
+        self._paused: dict[int, bool] = {}  # and whether the kernel has been told
 
     def __len__(self) -> int:
         return len(self._readables)
@@ -119,16 +126,17 @@ class Reader:
             line.epoll.unregister(fd)
             line.left.pop(fd, None)  # by the next turn it may be somebody else's
             self._newcomers.discard(fd)
+            self._paused.pop(fd, None)
 
     def pause(self, fd: int) -> None:
-        """Read nothing from it, but notice when its peer hangs up."""
+        """Read nothing from it, but notice when its peer hangs up. Most pauses are over before anything has come, so
+        the kernel is told when something has."""
         if fd in self._readables:
-            line = self._line_of(fd)
-            line.epoll.modify(fd, select.EPOLLRDHUP)
-            line.left.pop(fd, None)
+            self._paused[fd] = False
+            self._line_of(fd).left.pop(fd, None)
 
     def resume(self, fd: int) -> None:
-        if fd in self._readables:
+        if self._paused.pop(fd, False):
             self._line_of(fd).epoll.modify(fd, select.EPOLLIN)
 
     def _line_of(self, fd: int) -> _Line:
@@ -140,11 +148,14 @@ class Reader:
             while True:
                 await trio.lowlevel.wait_readable(self._line.epoll.fileno())
                 turn = self.turn
+                self.reading = True
                 turn.begin()
                 try:
                     done = self._read()
                 finally:
                     turn.end()
+                    self.after()
+                    self.reading = False
                 if not done:
                     await trio.lowlevel.checkpoint()
         finally:
@@ -177,7 +188,10 @@ class Reader:
     def _serve(self, fd: int, events: int) -> None:
         readable = self._readables[fd]
         try:
-            if events & select.EPOLLIN:
+            if fd in self._paused and events & select.EPOLLIN and not self._paused[fd]:
+                self._paused[fd] = True
+                self._line_of(fd).epoll.modify(fd, select.EPOLLRDHUP)
+            elif events & select.EPOLLIN:
                 readable.readable()
             else:
                 readable.hung_up()
@@ -226,10 +240,34 @@ class Stage:
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
         self.reader: Reader | TaskReader = Reader() if HAS_EPOLL else TaskReader(nursery)
+        self._soon: list[Callable[[], None]] = []
+        self._wake = trio.Event()
+        if isinstance(self.reader, Reader):
+            self.reader.after = self._do_what_waits
 
     def spawn(self, task: Callable[[], Awaitable[None]]) -> None:
         """Run a task that has a deadline of its own."""
         self._nursery.start_soon(task)
+
+    def soon(self, work: Callable[[], None]) -> None:
+        """Call `work`, which does not raise, once for all who are at it now: at the end of the reader's turn, or when
+        the tasks that run now have had theirs."""
+        if not self._soon and not (isinstance(self.reader, Reader) and self.reader.reading):
+            self._wake.set()
+        self._soon.append(work)
+
+    def _do_what_waits(self) -> None:
+        while self._soon:  # some of it makes more
+            works, self._soon = self._soon, []
+            for work in works:
+                work()
+
+    async def run(self) -> None:
+        """Do what is to be done soon, for ever."""
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            self._do_what_waits()
 
 
 @asynccontextmanager
@@ -237,6 +275,7 @@ async def open_stage() -> AsyncIterator[Stage]:
     """Reads for as long as the block lives."""
     async with trio.open_nursery() as nursery:
         stage = Stage(nursery)
+        nursery.start_soon(stage.run, name="soon")
         if isinstance(stage.reader, Reader):
             nursery.start_soon(stage.reader.run, name="reader")
         try:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import tempfile
 from pathlib import Path
 from typing import final
 
 import attrs
+import trio
 
 from broker.values import Pem
 
-__all__ = ["TlsOptions", "client_context", "listener_context"]
+__all__ = ["TlsOptions", "client_context", "listener_context", "secure"]
 
 
 @final
@@ -44,6 +46,37 @@ def client_context(options: TlsOptions) -> ssl.SSLContext:
     if options.cert_pem:
         _load_certificate(context, options.cert_pem, options.key_pem)
     return context
+
+
+async def secure(sock: socket.socket, context: ssl.SSLContext, name: str) -> ssl.SSLSocket:
+    """TLS with the server `name` over a connected, non-blocking socket, which is closed if that fails.
+
+    Raises:
+        OSError: no TLS came about, `ssl.SSLError` where the two could not agree.
+    """
+    try:
+        secured = context.wrap_socket(sock, do_handshake_on_connect=False, server_hostname=name)
+    except BaseException:
+        sock.close()
+        raise
+    try:
+        await _shake_hands(secured)
+    except BaseException:
+        secured.close()
+        raise
+    return secured
+
+
+async def _shake_hands(sock: ssl.SSLSocket) -> None:
+    while True:
+        try:
+            sock.do_handshake()
+        except ssl.SSLWantReadError:
+            await trio.lowlevel.wait_readable(sock)
+        except ssl.SSLWantWriteError:
+            await trio.lowlevel.wait_writable(sock)
+        else:
+            return
 
 
 def listener_context(options: TlsOptions, *, http2: bool = False) -> ssl.SSLContext:

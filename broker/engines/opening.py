@@ -13,6 +13,7 @@ from broker.engines.memory import MemoryEngine, open_memory_engine
 from broker.engines.options import BrokerOptions, EngineOptions, PresenceManagerOptions
 from broker.engines.redis.options import PrefixedRedisOptions, RedisPresenceOptions
 from broker.hub import Broker, Controller, EngineUnavailable, Presence
+from broker.reader import Stage
 
 if TYPE_CHECKING:
     from broker.engines.redis.engine import Shards
@@ -38,9 +39,9 @@ class Opened:
 
 @asynccontextmanager
 async def open_engine(
-    engine: EngineOptions, broker: BrokerOptions, presence: PresenceManagerOptions, rng: random.Random
+    engine: EngineOptions, broker: BrokerOptions, presence: PresenceManagerOptions, rng: random.Random, stage: Stage
 ) -> AsyncIterator[Opened]:
-    """The engine stage.
+    """The engine stage. Links to services are read in `stage`.
 
     Raises:
         EngineUnavailable: a service is missing; which one, where it was looked for, and why.
@@ -58,10 +59,10 @@ async def open_engine(
             where = "broker.redis" if broker.enabled else "engine.redis"
             needs = _needs(presence_redis) if presence_type == "redis" and not presence.enabled else ()
             fence = not broker_redis.fence_disabled
-            shards.append(await _shards(stack, where, broker_redis, hears=True, fence=fence, needs=needs))
+            shards.append(await _shards(stack, where, broker_redis, stage, hears=True, fence=fence, needs=needs))
         if presence_type == "redis" and (broker_type != "redis" or presence.enabled or broker.enabled):
             where = "presence_manager.redis" if presence.enabled else "engine.redis"
-            shards.append(await _shards(stack, where, presence_redis, hears=False, needs=_needs(presence_redis)))
+            shards.append(await _shards(stack, where, presence_redis, stage, hears=False, needs=_needs(presence_redis)))
         if not shards:
             assert memory is not None
             yield Opened(memory.broker, memory.presence, memory.controller)
@@ -88,6 +89,7 @@ async def _shards(
     stack: AsyncExitStack,
     where: str,
     options: PrefixedRedisOptions,
+    stage: Stage,
     *,
     hears: bool,
     fence: bool = False,
@@ -100,6 +102,6 @@ async def _shards(
             raise
         raise EngineUnavailable(f"{where}: Redis needs one more package: pip install 'trio-broker[redis]'") from None
     try:
-        return await stack.enter_async_context(open_shards(options, hears=hears, fence=fence, needs=needs))
+        return await stack.enter_async_context(open_shards(options, stage, hears=hears, fence=fence, needs=needs))
     except EngineUnavailable as error:
         raise EngineUnavailable(f"{where}: {error}") from None

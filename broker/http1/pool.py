@@ -23,6 +23,7 @@ from broker.eager import Promise
 from broker.http1.answer import AnswerReader, FetchError, Response
 from broker.http1.target import Headers, Target, system_tls
 from broker.reader import Stage
+from broker.tls import secure
 
 __all__ = ["Pool"]
 
@@ -177,20 +178,7 @@ class Pool:
         sock.setblocking(False)
         if not self._target.secure:
             return sock
-        context = self._tls or system_tls()
-        try:
-            secured = context.wrap_socket(
-                sock, do_handshake_on_connect=False, server_hostname=self._server_name or self._target.host
-            )
-        except BaseException:
-            sock.close()
-            raise
-        try:
-            await _shake_hands(secured)
-        except BaseException:
-            secured.close()
-            raise
-        return secured
+        return await secure(sock, self._tls or system_tls(), self._server_name or self._target.host)
 
     # ---- deadlines --------------------------------------------------------------------------------------------------
 
@@ -396,15 +384,3 @@ def _check_name(name: str) -> None:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=name)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name!r} cannot be the name in a certificate: {error.__cause__ or error}") from None
-
-
-async def _shake_hands(sock: ssl.SSLSocket) -> None:
-    while True:
-        try:
-            sock.do_handshake()
-        except ssl.SSLWantReadError:
-            await trio.lowlevel.wait_readable(sock)
-        except ssl.SSLWantWriteError:
-            await trio.lowlevel.wait_writable(sock)
-        else:
-            return

@@ -20,6 +20,7 @@ from typing import Any, final
 
 import trio
 
+from broker.eager import Gate
 from broker.hub.subscription import DeltaMode, Event, Group, GroupKey, Subscription, encode
 from broker.protocol import ClientInfo, NotJson, Publication, StreamPosition, codes
 
@@ -76,7 +77,7 @@ class Channel:
         self.joining: dict[Subscription, tuple[StreamPosition | None, int]] = {}
         self.collecting: dict[Subscription, list[tuple[Publication, str]]] = {}
         self.top: StreamPosition | None = None
-        self.ready: trio.Event | None = None  # while the engine is being asked to begin or end delivering
+        self.ready: Gate | None = None  # while the engine is being asked to begin or end delivering
         self.failure: Exception | None = None  # it could not be asked: the channel never was
         self.number = 0
         self.subscriptions = 0
@@ -160,7 +161,9 @@ class Channel:
         return self._running
 
     async def wait_room(self) -> None:
-        """Wait until the pump has taken something."""
+        """Wait until the pump has taken something; not at all where there is room."""
+        if not self.full:
+            return
         if self._room is None:
             self._room = trio.Event()
         await self._room.wait()

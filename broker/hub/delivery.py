@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import final
 
 import structlog
@@ -119,9 +120,26 @@ class Delivery:
                 self.held.append(local)
             local.push_publication(pub, epoch, base)
             if local.full:
+                if local.held:
+                    local.let_go()  # tells all of it
+                    return None
                 self._counters.pauses += 1
                 return local.wait_room
         return None
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is published within leaves together, one send per subscriber and channel, at the end of the block.
+
+        There must be no await in it: what others do meanwhile would come too early.
+        """
+        outer = self.held
+        held = self.held = []
+        try:
+            yield
+        finally:
+            self.held = outer
+            let_go(held)
 
     def join(self, channel: str, info: ClientInfo) -> None:
         local = self._channels.get(channel)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, final
 
 import trio
 from msgspec import Raw
 
-from broker.eager import begin, go_on, own_task
+from broker.eager import Gate, begin, go_on, own_task
 from broker.hub.channel import Channel
 from broker.hub.channel_survey import answer_channels, survey_channels
 from broker.hub.cluster import Cluster
 from broker.hub.control import ControlCommand, DisconnectUser, NodeInfo, NodeMetrics
-from broker.hub.delivery import Delivery, Turn, let_go
+from broker.hub.delivery import Delivery, Turn
 from broker.hub.emulation import answer_emulation, forward_emulation
 from broker.hub.history_reads import HistoryReads
 from broker.hub.ports import (
@@ -117,12 +118,14 @@ class Node:
     def publish_in_turn(self, channel: str, pub: Publication, options: PublishOptions) -> PublishResult | None:
         """`publish_nowait` for publishers who are not in the channel themselves: within a turn of the reader few
         subscribers are told at its end, of all that was published in it."""
+        if self._publish_now is None:
+            return None
         delivery = self._delivery
-        delivery.held = self.turn.channels
+        outer, delivery.held = delivery.held, self.turn.channels
         try:
             return self.publish_nowait(channel, pub, options)
         finally:
-            delivery.held = None
+            delivery.held = outer
 
     def _counted(self, result: PublishResult) -> PublishResult:
         if result.suppressed:
@@ -131,18 +134,12 @@ class Node:
             self.counters.sent["publication"] += 1
         return result
 
-    @contextmanager
-    def together(self) -> Iterator[None]:
+    def together(self) -> AbstractContextManager[None]:
         """What is published within leaves together, one send per subscriber and channel, at the end of the block.
 
         There must be no await in it: what others do meanwhile would come too early.
         """
-        held = self._delivery.held = []
-        try:
-            yield
-        finally:
-            self._delivery.held = None
-            let_go(held)
+        return self._delivery.together()
 
     async def publish_join(self, channel: str, info: ClientInfo) -> None:
         self.counters.sent["join"] += 1
@@ -192,7 +189,6 @@ class Node:
                 channel = self._begin_delivery(name)
             ready = channel.ready
             if ready is not None:
-                await own_task()
                 await ready.wait()
             if channel.failure is not None:
                 raise channel.failure
@@ -201,14 +197,11 @@ class Node:
 
     def _begin_delivery(self, name: str) -> Channel:
         channel = self.registry.channels[name] = Channel(name, self._spawn)
-        work = self._deliver_to(channel)
-        done, _ = begin(work)
-        if not done:
-            channel.ready = trio.Event()
-            self._nursery.start_soon(go_on, work)
+        channel.ready = Gate()
+        self._run(self._deliver_to(channel, channel.ready))
         return channel
 
-    async def _deliver_to(self, channel: Channel) -> None:
+    async def _deliver_to(self, channel: Channel, ready: Gate) -> None:
         """Work of the hub, not of the client that came first: if that one goes, the others still want it."""
         self.counters.actions["broker_subscribe"] += 1
         try:
@@ -219,9 +212,8 @@ class Node:
         else:
             self._idle[channel.name] = self._clock()  # until it has a subscriber
         finally:
-            ready, channel.ready = channel.ready, None
-            if ready is not None:
-                ready.set()
+            channel.ready = None
+            ready.open()
 
     def release(self, channel: Channel) -> None:
         """Call after a subscription was removed: a channel that nobody uses goes after a moment."""
@@ -236,10 +228,10 @@ class Node:
             del self._idle[name]
             channel = self.registry.channels[name]
             if not channel.subscriptions:
-                channel.ready = trio.Event()  # who wants it now waits until the engine has let go of it
+                channel.ready = Gate()  # who wants it now waits until the engine has let go of it
                 self._run(self._end_delivery(channel, channel.ready))
 
-    async def _end_delivery(self, channel: Channel, ready: trio.Event) -> None:
+    async def _end_delivery(self, channel: Channel, ready: Gate) -> None:
         self.counters.actions["broker_unsubscribe"] += 1
         try:
             await self._broker.unsubscribe(channel.name)
@@ -248,7 +240,7 @@ class Node:
         finally:
             self.counters.deliveries += channel.deliveries
             del self.registry.channels[channel.name]
-            ready.set()
+            ready.open()
 
     async def _janitor(self) -> None:
         while True:
@@ -259,9 +251,11 @@ class Node:
         self._nursery.start_soon(task)
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        """At once, and where it has to wait in a task of the hub."""
-        done, _ = begin(work)
-        if not done:
+        """At once; where it waits for a promise, on when that is settled; and else in a task of the hub."""
+        done, promise = begin(work)
+        if promise is not None:
+            promise.when_settled(partial(self._run, work))
+        elif not done:
             self._nursery.start_soon(go_on, work)
 
     # ---- connections ----------------------------------------------------------------------------------------------

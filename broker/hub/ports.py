@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol, final, runtime_checkable
 
 import attrs
@@ -141,6 +142,10 @@ class Deliver(Protocol):
         by publishers of this process (those wait by themselves) must, or memory grows without a bound.
         """
 
+    def together(self) -> AbstractContextManager[None]:
+        """Around what arrived at once: what few listen to is told at the end, in one send for each of them. There is
+        no await within."""
+
     def join(self, channel: str, info: ClientInfo) -> None: ...
 
     def leave(self, channel: str, info: ClientInfo) -> None: ...
@@ -154,7 +159,8 @@ class Broker(Protocol):
 
     Guarantees: within one epoch offsets of a channel go up by exactly one; `deliver.publication` is called in
     that order, and for an engine of one process *before* `publish` returns with no checkpoint in between. Whoever
-    may wait says `await own_task()` first. A cancelled `publish` was made or not, never half.
+    may wait for anything but a `Promise` says `await own_task()` first. A cancelled `publish` was made or not, never
+    half.
     """
 
     def attach(self, deliver: Deliver) -> None:
@@ -217,7 +223,8 @@ class Controller(Protocol):
         """
 
     async def publish_control(self, data: bytes, node: str = "") -> None:
-        """Send `data` to one node, or to all (empty). Whoever may wait says `await own_task()` first.
+        """Send `data` to one node, or to all (empty). Whoever may wait for anything but a
+        `Promise` says `await own_task()` first.
 
         Raises:
             EngineUnavailable: it was not sent.

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final, final
 import structlog
 import trio
 
+from broker.eager import Gate
 from broker.hub import Channel, ControlCommand, Outbox, Subscription, plain_key
 from broker.protocol import ClientInfo, codes
 from broker.protocol.wire import Wire
@@ -81,7 +82,7 @@ class ClientSubscription(Subscription):
         self.expire_at = 0
         self.checked_at = 0.0
         self.source = 0
-        self.telling: trio.Event | None = None
+        self.telling: Gate | None = None
         self._settled: trio.Event | None = None
 
     def settle(self) -> None:
@@ -149,7 +150,7 @@ class Client(ABC):
         self.info = self.meta = b""
         self.emulated_headers: Mapping[str, str] = NO_HEADERS
         self.subs: dict[str, ClientSubscription] = {}
-        self.leaving: dict[str, tuple[ClientSubscription, trio.Event]] = {}
+        self.leaving: dict[str, tuple[ClientSubscription, Gate]] = {}
         self.expire_at = 0
         self.client_side_refresh = True
         self.connected_at = 0.0

@@ -15,7 +15,7 @@ import trio
 from msgspec import Struct
 
 from broker.channels import SubscribeGrant
-from broker.eager import begin, go_on, own_task
+from broker.eager import Gate, begin, go_on, own_task
 from broker.hub import DeltaMode, EngineUnavailable, GroupKey, HistoryPage, HistoryQuery, UnrecoverablePosition
 from broker.protocol import Filter, Publication, StreamPosition, SubscribeResult, codes
 from broker.sessions import asking, recovery, telling
@@ -230,15 +230,16 @@ async def announce(client: Client, channel: str, sub: ClientSubscription) -> Non
         return
     sub.joined = True
     work = _tell_joined(client, channel)
-    done, _ = begin(work)
+    done, promise = begin(work)
     if done:
         return
-    sub.telling = trio.Event()
+    sub.telling = Gate()
     try:
-        await own_task()
+        if promise is None:
+            await own_task()
         await go_on(work)
     finally:
-        sub.telling.set()
+        sub.telling.open()
 
 
 async def _tell_joined(client: Client, channel: str) -> None:
@@ -259,7 +260,6 @@ async def forget(client: Client, channel: str, sub: ClientSubscription) -> None:
             await node.remove_presence(channel, client.client_id)
         if sub.joined:
             if sub.telling is not None:  # the server may end it while the engine still hears of the join
-                await own_task()
                 await sub.telling.wait()
             sub.joined = False  # told once: if this is cancelled, the engine may have got it already
             info = client.client_info()
@@ -275,19 +275,19 @@ async def leave(client: Client, channel: str, sub: ClientSubscription) -> None:
     if channel in client.leaving:
         await _wait_left(client, channel)
     work = forget(client, channel, sub)
-    done, _ = begin(work)
+    done, promise = begin(work)
     if done:
         return
-    left = trio.Event()
+    left = Gate()
     client.leaving[channel] = (sub, left)
-    await own_task()
+    if promise is None:
+        await own_task()
     await go_on(work)
     del client.leaving[channel]
-    left.set()
+    left.open()
 
 
 async def _wait_left(client: Client, channel: str) -> None:
-    await own_task()
     while channel in client.leaving:
         await client.leaving[channel][1].wait()
 

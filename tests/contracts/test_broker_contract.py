@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import random
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
 import attrs
@@ -41,6 +41,9 @@ class Heard:
     log: list[tuple[str, str, object]] = attrs.field(factory=list)
     epochs: list[str] = attrs.field(factory=list)
     bases: list[Publication | None] = attrs.field(factory=list)
+
+    def together(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def publication(self, channel: str, pub: Publication, epoch: str, base: Publication | None) -> None:
         self.log.append(("pub", channel, (pub.offset, pub.data)))

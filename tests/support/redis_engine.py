@@ -19,6 +19,7 @@ from broker.engines.redis.engine import Shards
 from broker.engines.redis.presence import RedisPresence
 from broker.hub import Deliver, HistoryPage, HistoryQuery, PublishOptions, PublishResult
 from broker.protocol import ClientInfo, Publication
+from broker.reader import open_stage
 from tests.support.redis import RedisClock, RedisServer
 
 __all__ = ["CaughtUp", "OpenedRedis", "open_redis"]
@@ -108,7 +109,10 @@ async def open_redis(*servers: RedisServer, **options: Any) -> AsyncIterator[Ope
     if "cluster_address" in options or "sentinel_address" in options:
         section = options
     engine = configure({"engine": {"type": "redis", "redis": section}}).engine
-    async with open_engine(engine, BrokerOptions(), PresenceManagerOptions(), random.Random(1)) as opened:
+    async with (
+        open_stage() as stage,
+        open_engine(engine, BrokerOptions(), PresenceManagerOptions(), random.Random(1), stage) as opened,
+    ):
         (shards,) = opened.shards
         assert isinstance(opened.broker, RedisBroker)
         assert isinstance(opened.presence, RedisPresence)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import string
-from collections.abc import Collection
 from typing import Any, Final, final
 
 import structlog
@@ -47,14 +46,12 @@ class RedisBroker:
         self._rng = rng
         self._fresh = self._epoch()
         self._decoder: Decoder | None = None
-        self._deliver: Deliver | None = None
         self.malformed = 0
-        for redis in shards.all:
-            redis.pubsub.attach(self.take, self.interrupted)
 
     def attach(self, deliver: Deliver) -> None:
-        self._deliver = deliver
         self._decoder = Decoder(deliver)
+        for redis in self._shards.all:
+            redis.pubsub.attach(self.take, deliver.interrupted, deliver.together)
 
     # ---- what arrives ---------------------------------------------------------------------------------------------
 
@@ -68,11 +65,6 @@ class RedisBroker:
             if self.malformed & (self.malformed - 1) == 0:  # the 1st, 2nd, 4th, 8th, …
                 _log.warning("a message in Redis cannot be read", error=str(error), so_far=self.malformed)
             return None
-
-    def interrupted(self, channels: Collection[str]) -> None:
-        """Pub/sub was away: what was published meanwhile did not arrive."""
-        assert self._deliver is not None, "attach comes first"
-        self._deliver.interrupted(channels)
 
     async def subscribe(self, channel: str) -> None:
         redis = self._shards.of(channel)

@@ -16,6 +16,7 @@ from broker.engines.redis.line import Line, OnUp
 from broker.engines.redis.link import Link
 from broker.engines.redis.names import slot_of
 from broker.hub import EngineUnavailable
+from broker.reader import Stage
 
 __all__ = ["Cluster", "Concerns"]
 
@@ -40,9 +41,10 @@ class Cluster:
     publications of them may be lost, or may not have come through the members' own links.
     """
 
-    def __init__(self, shard: Shard, nursery: trio.Nursery, on_up: OnUp) -> None:
+    def __init__(self, shard: Shard, stage: Stage, nursery: trio.Nursery, on_up: OnUp) -> None:
         self.changed: Callable[[Concerns], None] = lambda _: None
         self._shard = shard
+        self._stage = stage
         self._nursery = nursery
         self._on_up = on_up
         self._lines: dict[Server, tuple[Line, trio.CancelScope]] = {}
@@ -104,7 +106,7 @@ class Cluster:
                 self._moved.update(slot for slot, holder in enumerate(self._slots) if holder is line)
                 self._look.set()
 
-        line = Line(self._shard, f"commands to {server}", where, on_up, name=str(server))
+        line = Line(self._shard, f"commands to {server}", where, on_up, self._stage, name=str(server))
         scope = trio.CancelScope()
 
         async def run() -> None:
@@ -122,7 +124,7 @@ class Cluster:
             EngineUnavailable: no server tells it.
         """
         up = [server for server, (line, _) in self._lines.items() if line.link is not None]
-        ranges = await read_slots(self._shard, [*up, *self._shard.servers])
+        ranges = await read_slots(self._shard, [*up, *self._shard.servers], self._stage)
         slots: list[Line | None] = [None] * _SLOTS
         for first, last, server in ranges:
             slots[first : last + 1] = [self._line_to(server)] * (last - first + 1)

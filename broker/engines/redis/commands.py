@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol, final
 import structlog
 import trio
 
+from broker.eager import own_task
 from broker.engines.redis.line import Line
 from broker.engines.redis.link import Link, ReplyError
 from broker.engines.redis.scripts import ALL, Script
@@ -89,7 +90,7 @@ class Commands:
             EngineUnavailable: Redis is away, refuses, or takes too long.
         """
         link = self._route.link(key)
-        reply = await link.call(*command)
+        reply = await link.start(*command).wait()
         if type(reply) is not ReplyError:
             return reply
         return await self._again(key, link, reply, lambda _: command)
@@ -101,7 +102,7 @@ class Commands:
             EngineUnavailable: Redis is away, refuses, or takes too long.
         """
         link = self._route.link(keys[0])
-        reply = await link.call(b"EVALSHA", script.sha, len(keys), *keys, *args, link.identity)
+        reply = await link.start(b"EVALSHA", script.sha, len(keys), *keys, *args, link.identity).wait()
         if type(reply) is not ReplyError:
             return reply
         # the whole source is what any server takes, whether or not it has lost its scripts
@@ -124,6 +125,7 @@ class Commands:
 
     async def _again(self, key: bytes, link: Link, reply: ReplyError, command: Command) -> Any:
         """After a refusal: where it could be another server's, or a script that was forgotten, once more."""
+        await own_task()
         asking = False
         redirections = 0
         until = trio.current_time() + self._patience

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Final, final
 
 import attrs
 import trio
 
 from broker.engines.redis.address import Login, Server, Shard
-from broker.engines.redis.link import Link, OnMessage, ReplyError
+from broker.engines.redis.link import Link, OnMessage, ReplyError, Together
 from broker.hub import EngineUnavailable
-from broker.tls import client_context
+from broker.reader import Stage
+from broker.tls import client_context, secure
 
 __all__ = ["About", "Refused", "host_of", "open_link", "open_master", "read_slots"]
 
@@ -55,9 +57,11 @@ async def open_link(
     *,
     connect_timeout: float,
     io_timeout: float,
+    stage: Stage,
     on_message: OnMessage | None = None,
+    together: Together = nullcontext,
 ) -> AsyncIterator[Link]:
-    """A link on which the login was accepted, served for as long as the block lives.
+    """A link on which the login was accepted, read in `stage` for as long as the block lives.
 
     The block learns from `link.gone` that the link has ended; nothing is raised into it.
 
@@ -65,22 +69,23 @@ async def open_link(
         Refused: the login is not accepted.
         EngineUnavailable: nobody answers.
     """
-    stream = await _connect(server, login, connect_timeout)
-    link = Link(stream, str(server), io_timeout, on_message)
+    sock = await _connect(server, login, connect_timeout)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(link.run, name=f"redis link {server}")
+        link = Link(sock, str(server), io_timeout, stage, nursery, on_message, together)
         failure: EngineUnavailable | None = None
         try:
             await _log_in(link, login)
             yield link
         except EngineUnavailable as error:
             failure = error  # raised outside of the nursery, which would wrap it
+        finally:
+            link.close("the link was closed")
         nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
 
 
-async def _connect(server: Server, login: Login, within: float) -> trio.abc.Stream:
+async def _connect(server: Server, login: Login, within: float) -> socket.socket:
     try:
         with trio.fail_after(within):
             stream: trio.SocketStream = (
@@ -88,26 +93,15 @@ async def _connect(server: Server, login: Login, within: float) -> trio.abc.Stre
                 if server.path
                 else await trio.open_tcp_stream(server.host, server.port)
             )
+            sock = socket.socket(fileno=stream.socket.detach())
+            sock.setblocking(False)
             if login.tls is None:
-                return stream
-            try:
-                secure = trio.SSLStream(
-                    stream,
-                    client_context(login.tls),
-                    server_hostname=login.tls.server_name or server.host,
-                    https_compatible=True,
-                )
-                await secure.do_handshake()
-            except BaseException:
-                await trio.aclose_forcefully(stream)
-                raise
-            return secure
+                return sock
+            return await secure(sock, client_context(login.tls), login.tls.server_name or server.host)
     except trio.TooSlowError:
         raise EngineUnavailable(f"{server}: no connection within {within:g} s") from None
     except ssl.SSLError as error:
         raise Refused(f"{server}: TLS: {error}") from None
-    except trio.BrokenResourceError as error:
-        raise EngineUnavailable(f"{server}: TLS: {error.__cause__ or error}") from None
     except OSError as error:
         raise EngineUnavailable(f"{server}: {_reason(error)}") from None
 
@@ -148,7 +142,7 @@ def _accepted(link: Link, reply: object, problem: str) -> None:
 
 @asynccontextmanager
 async def open_master(
-    shard: Shard, server: Server, on_message: OnMessage | None = None
+    shard: Shard, server: Server, stage: Stage, on_message: OnMessage | None = None, together: Together = nullcontext
 ) -> AsyncIterator[tuple[Link, About]]:
     """A link to `server`, a master of `shard`, once it has said that it is one.
 
@@ -161,7 +155,9 @@ async def open_master(
         shard.login,
         connect_timeout=shard.connect_timeout,
         io_timeout=shard.io_timeout,
+        stage=stage,
         on_message=on_message,
+        together=together,
     ) as link:
         yield link, await _about(link)
 
@@ -184,7 +180,7 @@ async def _about(link: Link) -> About:
     return about
 
 
-async def read_slots(shard: Shard, servers: Sequence[Server]) -> list[tuple[int, int, Server]]:
+async def read_slots(shard: Shard, servers: Sequence[Server], stage: Stage) -> list[tuple[int, int, Server]]:
     """First slot, last slot and master of each range, from the first server that answers.
 
     Raises:
@@ -194,7 +190,11 @@ async def read_slots(shard: Shard, servers: Sequence[Server]) -> list[tuple[int,
     for server in servers:
         try:
             async with open_link(
-                server, shard.login, connect_timeout=shard.connect_timeout, io_timeout=shard.connect_timeout
+                server,
+                shard.login,
+                connect_timeout=shard.connect_timeout,
+                io_timeout=shard.connect_timeout,
+                stage=stage,
             ) as link:
                 reply = await link.call("CLUSTER", "SLOTS")
         except EngineUnavailable as error:

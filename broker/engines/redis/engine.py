@@ -25,18 +25,20 @@ from broker.engines.redis.pubsub import PubSub
 from broker.engines.redis.sentinel import find_master, follow_master
 from broker.engines.redis.shard import Redis, Shards
 from broker.hub import EngineUnavailable
+from broker.reader import Stage
 
 __all__ = ["RedisBroker", "RedisController", "RedisPresence", "Shards", "open_shards"]
 
 
 @asynccontextmanager
 async def open_shards(
-    options: PrefixedRedisOptions, *, hears: bool, fence: bool = False, needs: Sequence[str] = ()
+    options: PrefixedRedisOptions, stage: Stage, *, hears: bool, fence: bool = False, needs: Sequence[str] = ()
 ) -> AsyncIterator[Shards]:
     """Links to everything that `options` name, for as long as the block lives.
 
     Args:
         options: the section of one Redis.
+        stage: where the links are read.
         hears: whether pub/sub is wanted; presence alone needs none.
         fence: whether scripts are told which run of the server they are on.
         needs: commands that not every version has.
@@ -44,12 +46,14 @@ async def open_shards(
     Raises:
         EngineUnavailable: one of them cannot be used now; which one, and why.
     """
-    shards = [await _looked_at(shard) for shard in shards_of(options)]
+    shards = [await _looked_at(shard, stage) for shard in shards_of(options)]
     on_up = partial(_prepare, fence=fence)
     failure: EngineUnavailable | None = None
     async with trio.open_nursery() as nursery:
         try:
-            running = Shards([await _start(shard, options.prefix, nursery, on_up, hears=hears) for shard in shards])
+            running = Shards(
+                [await _start(shard, options.prefix, stage, nursery, on_up, hears=hears) for shard in shards]
+            )
             for redis in running.all:
                 await redis.commands.check(needs)
         except EngineUnavailable as error:
@@ -61,13 +65,13 @@ async def open_shards(
         raise failure
 
 
-async def _looked_at(shard: Shard) -> Shard:
+async def _looked_at(shard: Shard, stage: Stage) -> Shard:
     """Whether somebody is there who will do. A plain address may turn out to be one of a Cluster."""
     if shard.kind is Kind.CLUSTER:
-        await read_slots(shard, shard.servers)
+        await read_slots(shard, shard.servers, stage)
         return shard
-    master = await find_master(shard) if shard.kind is Kind.SENTINEL else shard.servers[0]
-    async with open_master(shard, master) as (_, about):
+    master = await find_master(shard, stage) if shard.kind is Kind.SENTINEL else shard.servers[0]
+    async with open_master(shard, master, stage) as (_, about):
         return attrs.evolve(shard, kind=Kind.CLUSTER) if about.cluster else shard
 
 
@@ -77,27 +81,27 @@ async def _prepare(link: Link, *, fence: bool) -> None:
     await load_scripts(link)
 
 
-async def _start(shard: Shard, prefix: str, nursery: trio.Nursery, on_up: OnUp, *, hears: bool) -> Redis:
+async def _start(shard: Shard, prefix: str, stage: Stage, nursery: trio.Nursery, on_up: OnUp, *, hears: bool) -> Redis:
     names = Names(prefix, cluster=shard.kind is Kind.CLUSTER)
     probe = names.probe + uuid.uuid4().hex.encode()
     if shard.kind is Kind.CLUSTER:
-        cluster = Cluster(shard, nursery, on_up)
+        cluster = Cluster(shard, stage, nursery, on_up)
         commands = Commands(cluster, shard.io_timeout)
-        pubsub = PubSub(shard, commands, probe, cluster.any_master)
+        pubsub = PubSub(shard, commands, probe, cluster.any_master, stage)
         cluster.changed = pubsub.doubt
         await cluster.refresh()
         nursery.start_soon(cluster.run, name="redis cluster slots")
     else:
-        where = partial(find_master, shard) if shard.kind is Kind.SENTINEL else partial(_only, shard.servers[0])
-        line = Line(shard, "commands", where, on_up)
+        where = partial(find_master, shard, stage) if shard.kind is Kind.SENTINEL else partial(_only, shard.servers[0])
+        line = Line(shard, "commands", where, on_up, stage)
         nursery.start_soon(line.run, name="redis commands")
         commands = Commands(OneServer(line), shard.io_timeout)
-        pubsub = PubSub(shard, commands, probe, where)
+        pubsub = PubSub(shard, commands, probe, where, stage)
     if hears:
         nursery.start_soon(pubsub.run, name="redis pub/sub")
     redis = Redis(names, commands, pubsub, hears)
     if shard.kind is Kind.SENTINEL:
-        nursery.start_soon(follow_master, shard, lambda: redis.lines, name="redis sentinels")
+        nursery.start_soon(follow_master, shard, stage, lambda: redis.lines, name="redis sentinels")
     with trio.move_on_after(shard.connect_timeout + shard.io_timeout):
         for line in redis.lines:
             await line.up.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import Final, final
 
 import structlog
@@ -11,8 +12,9 @@ import trio
 
 from broker.engines.redis.address import Server, Shard
 from broker.engines.redis.dial import open_master
-from broker.engines.redis.link import Link, OnMessage
+from broker.engines.redis.link import Link, OnMessage, Together
 from broker.hub import EngineUnavailable
+from broker.reader import Stage
 
 __all__ = ["Line", "OnUp", "Where"]
 
@@ -42,9 +44,11 @@ class Line:
         purpose: str,
         where: Where,
         on_up: OnUp,
+        stage: Stage,
         *,
         name: str = "",
         on_message: OnMessage | None = None,
+        together: Together = nullcontext,
     ) -> None:
         self.link: Link | None = None
         self.why = f"{name or shard}: not connected yet"
@@ -53,7 +57,9 @@ class Line:
         self._shard = shard
         self._purpose = purpose
         self._on_up = on_up
+        self._stage = stage
         self._on_message = on_message
+        self._together = together
 
     def need(self) -> Link:
         """The link.
@@ -74,7 +80,8 @@ class Line:
         while True:
             connected = trio.current_time()
             try:
-                async with open_master(self._shard, await self._where(), self._on_message) as (link, _):
+                server = await self._where()
+                async with open_master(self._shard, server, self._stage, self._on_message, self._together) as (link, _):
                     await self._on_up(link)
                     self.link = link
                     self.up.set()

@@ -10,17 +10,18 @@ messages of the others arriving say nothing about it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from typing import Any, Final, final
 
 import structlog
 import trio
 
-from broker.eager import own_task
 from broker.engines.redis.address import Shard
 from broker.engines.redis.commands import Commands
 from broker.engines.redis.line import Line, Where
-from broker.engines.redis.link import Call, Link, ReplyError, Wait, pack
+from broker.engines.redis.link import Call, Link, ReplyError, Together, Wait, pack
 from broker.hub import EngineUnavailable
+from broker.reader import Stage
 
 __all__ = ["PubSub"]
 
@@ -48,8 +49,11 @@ class _Name(Call):
         super().__init__()
         self._refused = refused
 
-    def answer(self, reply: Any) -> None:
-        super().answer(self._refused(reply) if isinstance(reply, ReplyError) else reply)
+    def settle(self, result: Any) -> None:
+        if isinstance(result, ReplyError):
+            self.fail(self._refused(result))
+        else:
+            super().settle(result)
 
 
 def _nobody(*_: object) -> None:
@@ -66,6 +70,7 @@ class PubSub:
         commands: Commands,
         probe: bytes,
         where: Where,
+        stage: Stage,
     ) -> None:
         self._channels: dict[bytes, str] = {}
         self._others: dict[bytes, Callable[[bytes], None]] = {}
@@ -74,17 +79,28 @@ class PubSub:
         self._take: Take = _nobody
         self._interrupted: Callable[[Collection[str]], None] = _nobody
         self._batch: list[tuple[bytes, bytes, Call]] = []
-        self._wake = trio.Event()
+        self._stage = stage
         self._heard = False
         self._unheard: dict[bytes, int] = {}  # canaries, by the server that sends them
         self._patience = _DEAF
         self._was_up = False
-        self.line = Line(shard, "pub/sub", where, self._restore, on_message=self._on_message)
+        self._together: Together = nullcontext
+        self.line = Line(
+            shard,
+            "pub/sub",
+            where,
+            self._restore,
+            stage,
+            on_message=self._on_message,
+            together=lambda: self._together(),
+        )
 
-    def attach(self, take: Take, interrupted: Callable[[Collection[str]], None]) -> None:
-        """Tell, once and before anything is subscribed, whom to call: with each message of a channel, and with the
-        channels of which messages may be lost."""
-        self._take, self._interrupted = take, interrupted
+    def attach(
+        self, take: Take, interrupted: Callable[[Collection[str]], None], together: Together = nullcontext
+    ) -> None:
+        """Tell, once and before anything is subscribed, whom to call: with each message of a channel, with the
+        channels of which messages may be lost, and around messages that were read at once."""
+        self._take, self._interrupted, self._together = take, interrupted, together
 
     @property
     def deaf(self) -> str:
@@ -125,10 +141,7 @@ class PubSub:
     def listen(self, name: bytes, received: Callable[[bytes], None]) -> Call:
         """Hear `name`, which is no channel, for good: from the answer to the call on. Synchronous."""
         self._others[name] = received
-        call = _Name(self._refused)
-        self._batch.append((b"SUBSCRIBE", name, call))
-        self._wake.set()
-        return call
+        return self._ask(b"SUBSCRIBE", name)
 
     def _refused(self, reply: ReplyError) -> EngineUnavailable:
         if self.line.link is not None:
@@ -136,35 +149,35 @@ class PubSub:
         return EngineUnavailable(str(reply))
 
     async def _change(self, verb: bytes, name: bytes) -> None:
-        await own_task()
+        await self._ask(verb, name).wait()
+
+    def _ask(self, verb: bytes, name: bytes) -> Call:
+        if not self._batch:
+            self._stage.soon(self._send_batch)
         call = _Name(self._refused)
         self._batch.append((verb, name, call))
-        self._wake.set()
-        await call.wait()
+        return call
 
-    async def _send_batches(self) -> None:
+    def _send_batch(self) -> None:
         """Everything that was asked for in one turn, in its order."""
-        while True:
-            await self._wake.wait()
-            self._wake = trio.Event()
-            batch, self._batch = self._batch, []
-            link = self.line.link
-            start = 0
-            while start < len(batch):
-                verb = batch[start][0]
-                stop = start + 1
-                while stop < len(batch) and stop - start < _BATCH and batch[stop][0] is verb:
-                    stop += 1
-                part = batch[start:stop]
-                start = stop
-                calls = [call for _, _, call in part]
-                try:
-                    if link is None:
-                        raise EngineUnavailable(self.line.why)
-                    link.send(pack((verb, *(name for _, name, _ in part))), calls)
-                except EngineUnavailable as error:
-                    for call in calls:
-                        call.answer(error)
+        batch, self._batch = self._batch, []
+        link = self.line.link
+        start = 0
+        while start < len(batch):
+            verb = batch[start][0]
+            stop = start + 1
+            while stop < len(batch) and stop - start < _BATCH and batch[stop][0] is verb:
+                stop += 1
+            part = batch[start:stop]
+            start = stop
+            calls = [call for _, _, call in part]
+            try:
+                if link is None:
+                    raise EngineUnavailable(self.line.why)
+                link.send(pack((verb, *(name for _, name, _ in part))), calls)
+            except EngineUnavailable as error:
+                for call in calls:
+                    call.fail(EngineUnavailable(*error.args))
 
     def _on_message(self, name: bytes, data: bytes) -> Wait | None:
         self._heard = True
@@ -233,5 +246,4 @@ class PubSub:
         """Serve until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.line.run, name="redis pub/sub")
-            nursery.start_soon(self._send_batches, name="redis subscriptions")
             nursery.start_soon(self._listen, name="redis canary")

@@ -17,6 +17,7 @@ from broker.engines.redis.address import Server, Shard
 from broker.engines.redis.dial import open_link
 from broker.engines.redis.line import Line
 from broker.hub import EngineUnavailable
+from broker.reader import Stage
 
 __all__ = ["find_master", "follow_master"]
 
@@ -24,7 +25,7 @@ _INTERVAL: Final = 2.0
 """Seconds between two questions while all is well: as long may publications go to a master that was replaced."""
 
 
-async def find_master(shard: Shard) -> Server:
+async def find_master(shard: Shard, stage: Stage) -> Server:
     """Where the master is.
 
     Raises:
@@ -36,7 +37,7 @@ async def find_master(shard: Shard) -> Server:
 
         async def ask(sentinel: Server) -> None:
             try:
-                master = await _word_of(sentinel, shard)
+                master = await _word_of(sentinel, shard, stage)
             except EngineUnavailable as error:
                 problems.append(str(error))
                 return
@@ -51,9 +52,13 @@ async def find_master(shard: Shard) -> Server:
     raise EngineUnavailable("Sentinels: " + "; ".join(problems))
 
 
-async def _word_of(sentinel: Server, shard: Shard) -> Server:
+async def _word_of(sentinel: Server, shard: Shard, stage: Stage) -> Server:
     async with open_link(
-        sentinel, shard.sentinel_login, connect_timeout=shard.connect_timeout, io_timeout=shard.connect_timeout
+        sentinel,
+        shard.sentinel_login,
+        connect_timeout=shard.connect_timeout,
+        io_timeout=shard.connect_timeout,
+        stage=stage,
     ) as link:
         reply = await link.call("SENTINEL", "get-master-addr-by-name", shard.master_name)
     if isinstance(reply, list) and len(reply) == 2:
@@ -61,13 +66,13 @@ async def _word_of(sentinel: Server, shard: Shard) -> Server:
     raise EngineUnavailable(f"{sentinel}: knows no master {shard.master_name!r}")
 
 
-async def follow_master(shard: Shard, lines: Callable[[], Sequence[Line]]) -> None:
+async def follow_master(shard: Shard, stage: Stage, lines: Callable[[], Sequence[Line]]) -> None:
     """Close the links of `lines` that lead to a server which is no longer the master: alive, but replaced. Until
     cancelled."""
     while True:
         await trio.sleep(_INTERVAL * random.uniform(0.8, 1.2))
         try:
-            master = await find_master(shard)
+            master = await find_master(shard, stage)
         except EngineUnavailable:
             continue  # Redis works without them
         for line in lines():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import AbstractContextManager, nullcontext
 
 import trio
 import trio.testing
@@ -26,6 +27,9 @@ class Slow:
         self.lost: list[str] = []
         self.news = trio.Event()
         self.interruption = trio.Event()
+
+    def together(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def publication(self, channel: str, pub: Publication, epoch: str, base: Publication | None) -> Room | None:
         self.taken.append(int(pub.data))

@@ -63,6 +63,9 @@ async def test_fields_that_expire_are_refused_where_redis_does_not_know_them() -
     if not program:
         pytest.skip("no package with Redis 6.2 for this Python and machine")
     async with running_redis(program=program) as server:
-        with pytest.raises(EngineUnavailable, match=f"{server.address}: it does not know HEXPIRE"):
+        with pytest.RaisesGroup(
+            pytest.RaisesExc(EngineUnavailable, match=f"{server.address}: it does not know HEXPIRE"),
+            flatten_subgroups=True,
+        ):
             async with open_redis(server, presence_hash_field_ttl=True):
                 pass
