@@ -118,6 +118,8 @@ class Reader:
             self._waiting.left.pop(fd, None)
             self._newcomers.discard(fd)
             self._line.epoll.register(fd, select.EPOLLIN)
+            if fd in self._paused:
+                self._paused[fd] = False
 
     def drop(self, fd: int) -> None:
         """Forget a descriptor: before it is closed. Idempotent."""
@@ -132,7 +134,7 @@ class Reader:
         """Read nothing from it, but notice when its peer hangs up. Most pauses are over before anything has come, so
         the kernel is told when something has."""
         if fd in self._readables:
-            self._paused[fd] = False
+            self._paused.setdefault(fd, False)
             self._line_of(fd).left.pop(fd, None)
 
     def resume(self, fd: int) -> None:

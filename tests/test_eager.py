@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from broker.eager import WaitedInReader, begin, go_on, own_task
+from broker.eager import Gate, WaitedInReader, begin, go_on, own_task
 
 pytestmark = pytest.mark.virtual_time
 
@@ -350,3 +350,36 @@ async def test_one_that_nobody_finishes_can_be_closed() -> None:
     del work
     gc.collect()
     await still_usual_here()
+
+
+# ---- a gate ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_gate_lets_everybody_in_with_a_task_or_without() -> None:
+    gate = Gate()
+    came: list[str] = []
+
+    async def visit(name: str) -> None:
+        await gate.wait()
+        came.append(name)
+
+    held = visit("held")
+    done, promise = begin(held)
+    assert not done
+    assert promise is not None
+    promise.when_settled(lambda: begin(held))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(visit, "task")
+        nursery.start_soon(visit_until_cancelled, gate)
+        await trio.testing.wait_all_tasks_blocked()
+        gate.open()
+        assert came == ["held"]
+    assert came == ["held", "task"]
+    assert begin(visit("late")) == (True, None)
+
+
+async def visit_until_cancelled(gate: Gate) -> None:
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await gate.wait()
+    assert scope.cancelled_caught

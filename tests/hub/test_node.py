@@ -10,7 +10,7 @@ import attrs
 import pytest
 import trio
 
-from broker.eager import begin
+from broker.eager import Promise, begin
 from broker.engines import open_memory_engine
 from broker.hub import (
     Channel,
@@ -224,19 +224,22 @@ async def test_an_engine_that_does_not_let_go_ends_nothing() -> None:
         assert again.data == [1]
 
 
-async def test_opening_a_channel_moves_before_it_waits() -> None:
+async def test_opening_a_channel_waits_for_a_promise() -> None:
     async with open_hall() as hall:
         hall.gates.hold("subscribe", "unsubscribe")
-        opening = hall.node.open_channel("room")
-        assert begin(opening) == (False, None)
-        opening.close()
+        first, second = hall.node.open_channel("room"), hall.node.open_channel("room")
+        promises = [begin(first)[1], begin(second)[1]]
+        assert all(isinstance(promise, Promise) and not promise.settled for promise in promises)
         hall.gates.open("subscribe")
         await settled()
+        assert all(isinstance(promise, Promise) and promise.settled for promise in promises)
+        channel = hall.node.registry.channels["room"]
+        assert begin(first) == begin(second) == (True, channel)
         at_once = begin(hall.node.open_channel("room"))
         assert at_once == (True, hall.node.registry.channels["room"])
         await hall.gates.wait_until_held("unsubscribe")  # letting go
         opening = hall.node.open_channel("room")
-        assert begin(opening) == (False, None)
+        assert isinstance(begin(opening)[1], Promise)
         opening.close()
         hall.gates.open("unsubscribe")
 

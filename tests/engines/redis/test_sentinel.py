@@ -14,6 +14,7 @@ import trio
 from broker.engines.redis.address import Kind, Login, Server, Shard
 from broker.engines.redis.sentinel import find_master
 from broker.hub import EngineUnavailable
+from broker.reader import open_stage
 
 pytestmark = pytest.mark.virtual_time(idle=0.01)
 
@@ -59,17 +60,17 @@ async def sentinels(*words: Server | None) -> AsyncIterator[Shard]:
     ],
 )
 async def test_what_most_of_them_say(words: tuple[Server | None, ...]) -> None:
-    async with sentinels(*words) as shard:
-        assert await find_master(shard) == NEW
+    async with open_stage() as stage, sentinels(*words) as shard:
+        assert await find_master(shard, stage) == NEW
 
 
 async def test_nobody_who_never_answers_is_waited_for_when_most_agree() -> None:
-    async with sentinels(Server(), NEW, NEW) as shard:
+    async with open_stage() as stage, sentinels(Server(), NEW, NEW) as shard:
         with trio.fail_after(5.0):
-            assert await find_master(attrs.evolve(shard, connect_timeout=60.0)) == NEW
+            assert await find_master(attrs.evolve(shard, connect_timeout=60.0), stage) == NEW
 
 
 async def test_nobody_knows() -> None:
-    async with sentinels(None, Server()) as shard:
+    async with open_stage() as stage, sentinels(None, Server()) as shard:
         with pytest.raises(EngineUnavailable, match=r"^Sentinels: .*knows no master 'main'.*no reply within 0.2 s"):
-            await find_master(shard)
+            await find_master(shard, stage)
