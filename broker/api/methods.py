@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, final
 
 import attrs
-import structlog
 from msgspec import Raw, Struct
 
 from broker.api import messages as m
+from broker.api.failures import EngineFailures
 from broker.channels import Kind, Resolved, acceptable
 from broker.glob import compile_glob
 from broker.hooks import ApiError
@@ -37,8 +37,6 @@ from broker.protocol import ClientInfo, Publication, StreamPosition, codes, is_j
 from broker.sessions import Context
 
 __all__ = ["Api", "NotEncodable", "client_info", "error_body"]
-
-_log = structlog.get_logger("broker.api")
 
 INTERNAL: Final = (100, "internal server error")
 UNKNOWN_CHANNEL: Final = (102, "unknown channel")
@@ -63,6 +61,7 @@ class Api:
     def __init__(self, context: Context) -> None:
         self._context = context
         self.node = self._node = context.node
+        self._engine_failures = EngineFailures()
         self.methods: dict[str, tuple[type[Struct], Callable[[Any], Awaitable[Result]]]] = {
             "publish": (m.PublishRequest, self.publish),
             "broadcast": (m.BroadcastRequest, self.broadcast),
@@ -89,7 +88,7 @@ class Api:
     def failed(self, protocol: str, method: str, error: ApiError | EngineUnavailable) -> ApiError:
         """Count what went wrong, and give what the caller may know of it."""
         if isinstance(error, EngineUnavailable):
-            _log.error("the engine failed an API call", method=method, error=str(error))
+            self._engine_failures.add(method, error)
             error = ApiError(*INTERNAL)
         self._node.counters.api_errors[protocol, method, str(error.code)] += 1
         return error

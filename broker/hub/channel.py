@@ -21,6 +21,7 @@ from typing import Any, final
 import trio
 
 from broker.eager import Gate
+from broker.hub.backlog import Backlog
 from broker.hub.subscription import DeltaMode, Event, Group, GroupKey, Subscription, encode
 from broker.protocol import ClientInfo, NotJson, Publication, StreamPosition, codes
 
@@ -51,6 +52,7 @@ class Channel:
     """
 
     __slots__ = (
+        "_backlog",
         "_room",
         "_running",
         "_spawn",
@@ -70,9 +72,10 @@ class Channel:
         "top",
     )
 
-    def __init__(self, name: str, spawn: Spawn) -> None:
+    def __init__(self, name: str, spawn: Spawn, backlog: Backlog) -> None:
         self.name = name
         self._spawn = spawn
+        self._backlog = backlog
         self.groups: dict[GroupKey, Group] = {}
         self.joining: dict[Subscription, tuple[StreamPosition | None, int]] = {}
         self.collecting: dict[Subscription, list[tuple[Publication, str]]] = {}
@@ -151,9 +154,12 @@ class Channel:
 
     @property
     def full(self) -> bool:
-        """Whether publishers should wait for `wait_room`."""
+        """Whether publishers should wait for `wait_room`: too much waits here, or in all channels. Where nothing waits
+        there is nobody who would make room."""
         waiting = self._waiting
-        return waiting is not None and (len(waiting) >= _FULL_EVENTS or self._waiting_bytes >= _FULL_BYTES)
+        if not waiting:
+            return False
+        return len(waiting) >= _FULL_EVENTS or self._waiting_bytes >= _FULL_BYTES or self._backlog.full
 
     @property
     def busy(self) -> bool:
@@ -259,6 +265,7 @@ class Channel:
         packed = self._packed(pub, waiting[0].epoch)
         if packed is not None:
             self._waiting, self._waiting_bytes = None, 0
+            self._backlog.add(-1, -len(pub.data))
             self.held = False
         return packed
 
@@ -293,6 +300,7 @@ class Channel:
             self._waiting = deque()
         self._waiting.append(event)
         self._waiting_bytes += size
+        self._backlog.add(1, size)
 
     def _start(self) -> None:
         self._running = True
@@ -329,7 +337,7 @@ class Channel:
         if len(waiting) <= _ROUND_EVENTS and self._waiting_bytes <= _ROUND_BYTES:
             events = list(waiting)
             waiting.clear()
-            self._waiting_bytes = 0
+            size = self._waiting_bytes
         else:
             events = []
             size = 0
@@ -338,7 +346,8 @@ class Channel:
                 events.append(event)
                 if event.pub is not None:
                     size += len(event.pub.data)
-            self._waiting_bytes -= size
+        self._waiting_bytes -= size
+        self._backlog.add(-len(events), -size)
         if self._room is not None:
             self._room.set()
             self._room = None
@@ -389,7 +398,9 @@ class Channel:
         if self._waiting is None:
             self._waiting = deque()
         self._waiting.extendleft(reversed(events))
-        self._waiting_bytes += sum(len(event.pub.data) for event in events if event.pub is not None)
+        size = sum(len(event.pub.data) for event in events if event.pub is not None)
+        self._waiting_bytes += size
+        self._backlog.add(len(events), size)
 
     def _lose_all_positioned(self) -> None:
         lost = [sub for group in self.groups.values() for sub in group.members if sub.positioned]

@@ -12,6 +12,7 @@ import trio
 from msgspec import Raw
 
 from broker.eager import Gate, begin, go_on, own_task
+from broker.hub.backlog import Backlog
 from broker.hub.channel import Channel
 from broker.hub.channel_survey import answer_channels, survey_channels
 from broker.hub.cluster import Cluster
@@ -67,6 +68,7 @@ class Node:
         self.timers = TimerWheel()
         self.counters = Counters()
         self.turn = Turn()
+        self._backlog = Backlog()
         self._broker = broker
         self._publish_now = broker.publish_nowait if isinstance(broker, ImmediateBroker) else None
         reads = HistoryReads(broker, self.counters, self._spawn)
@@ -196,7 +198,7 @@ class Node:
                 return channel
 
     def _begin_delivery(self, name: str) -> Channel:
-        channel = self.registry.channels[name] = Channel(name, self._spawn)
+        channel = self.registry.channels[name] = Channel(name, self._spawn, self._backlog)
         channel.ready = Gate()
         self._run(self._deliver_to(channel, channel.ready))
         return channel

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+import trio
 
 from tests.conftest import ErrorLog
 from tests.support.api import ALL, BAD, INTERNAL, NOT_FOUND, OK, UNAVAILABLE, UNKNOWN, post
@@ -235,6 +236,31 @@ async def test_an_engine_that_fails(error_log: ErrorLog) -> None:
         assert responses == [INTERNAL, INTERNAL]
         replies = (await post(house, "/api/batch", {"commands": [{"publish": {"channel": "x", "data": 1}}]})).json()
         assert replies == {"replies": [INTERNAL]}
+
+
+async def test_an_engine_that_is_away_is_told_of_now_and_then(
+    error_log: ErrorLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A line at first, then one in ten seconds that says how many calls failed; the metric has each of them."""
+    error_log.expect("the engine failed an API call")
+    gates = Gates()
+    async with open_house(ALL, pace=gates) as house:
+        gates.failing = {"publish"}
+
+        async def fail(calls: int) -> list[str]:
+            caplog.clear()
+            for _ in range(calls):
+                assert await house.api("publish", channel="x", data=1) == INTERNAL
+            return [record.getMessage() for record in caplog.records if "engine failed" in record.getMessage()]
+
+        (line,) = await fail(500)
+        assert "method='publish'" in line
+        assert "error='as the test wants it'" in line
+        assert "calls_since_last_told=1" in line
+        await trio.sleep(10)
+        (line,) = await fail(500)
+        assert "calls_since_last_told=500" in line  # 499 of before, and this one
+        assert house.server.node.counters.api_errors["http", "publish", "100"] == 1000
 
 
 # ---- paths and verbs ----------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import trio
 
 from broker.hub import Channel, DeltaMode
 from broker.hub import channel as channel_module
+from broker.hub.backlog import Backlog
 from broker.protocol import ClientInfo, FilterNode, Publication, StreamPosition, codes, compile_filter, fossil
 from tests.support.listeners import Listener
 
@@ -26,10 +27,11 @@ def at(offset: int, epoch: str = EPOCH) -> StreamPosition:
 class Room:
     """A channel whose pump runs in `nursery`, and an engine in a few lines."""
 
-    def __init__(self, nursery: trio.Nursery) -> None:
+    def __init__(self, nursery: trio.Nursery, backlog: Backlog | None = None) -> None:
         self.pumps = 0
+        self.backlog = backlog or Backlog()
         self._nursery = nursery
-        self.channel = Channel("room", self._spawn)
+        self.channel = Channel("room", self._spawn, self.backlog)
         self.top = 0
         self.last: Publication | None = None
 
@@ -548,3 +550,50 @@ async def test_what_a_split_round_puts_back_still_counts_as_waiting(
     room.publish("x" * 180)
     assert room.channel.full
     await settled()
+
+
+# ---- all channels together -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limits", [{"most_events": 10}, {"most_bytes": 1000}])
+async def test_what_waits_is_bounded_over_all_channels(nursery: trio.Nursery, limits: dict[str, int]) -> None:
+    """Each channel is far from its own bound. Who publishes to one in which nothing waits never has to wait."""
+    backlog = Backlog(**limits)
+    rooms = [Room(nursery, backlog) for _ in range(3)]
+    crowds = [room.crowd() for room in rooms]
+    for room in rooms[:2]:
+        for _ in range(5):
+            assert not room.channel.full
+            room.publish("x" * 98)
+    assert (backlog.events, backlog.size) == (10, 1000)
+    assert [room.channel.full for room in rooms] == [True, True, False]
+    rooms[2].publish()
+    assert rooms[2].channel.full
+    for room in rooms:
+        while room.channel.full:
+            await room.channel.wait_room()
+    await trio.testing.wait_all_tasks_blocked()
+    assert (backlog.events, backlog.size) == (0, 0)
+    assert [len(crowd[0].offsets) for crowd in crowds] == [5, 5, 1]
+    assert not any(room.channel.full for room in rooms)
+
+
+async def test_what_waits_is_counted_down_to_nothing_however_it_is_told(nursery: trio.Nursery) -> None:
+    """Few and many subscribers, held and told together, gaps that put events back, joins beside publications."""
+    for count in (1, 3, 20):
+        room = Room(nursery)
+        for _ in range(count):
+            room.listener(at(0))
+        held = room.channel.hold()
+        assert held is (count <= 16)
+        for _ in range(3):
+            room.publish()
+        room.channel.push_join(ClientInfo("u", "c"))
+        room.channel.let_go()
+        room.publish(offset=9)
+        room.publish()
+        if room.channel.hold():
+            room.publish()
+            room.channel.let_go()
+        await trio.testing.wait_all_tasks_blocked()
+        assert (room.backlog.events, room.backlog.size) == (0, 0)

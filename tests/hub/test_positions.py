@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from broker.hub import Channel, EngineUnavailable, HistoryPage, HistoryQuery
+from broker.hub.backlog import Backlog
 from broker.hub.positions import PositionChecks
 from broker.protocol import Publication, StreamPosition
 from tests.support.listeners import Listener
@@ -39,7 +40,7 @@ class Engine:
 class Hall:
     def __init__(self, engine: Engine, nursery: trio.Nursery) -> None:
         self.engine = engine
-        self.channels = {name: Channel(name, nursery.start_soon) for name in engine.tops}
+        self.channels = {name: Channel(name, nursery.start_soon, Backlog()) for name in engine.tops}
 
     def holder(self, name: str, offset: int) -> Listener:
         listener = Listener().prepare(self.channels[name], positioned=True).go_live(StreamPosition(offset, "e"))

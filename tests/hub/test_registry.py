@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from broker.hub import Channel, Registry
+from broker.hub.backlog import Backlog
 from tests.support.listeners import Listener
 
 
@@ -60,7 +61,7 @@ def test_nothing_remains_of_who_left_and_leaving_twice_is_nothing() -> None:
 def test_live_channels_are_those_with_subscriptions() -> None:
     registry = Registry()
     for name in ("empty", "busy"):
-        registry.channels[name] = Channel(name, lambda task: None)
+        registry.channels[name] = Channel(name, lambda task: None, Backlog())
     Listener().prepare(registry.channels["busy"])
     assert [channel.name for channel in registry.live_channels()] == ["busy"]
     assert registry.subscriptions == 1
