@@ -29,10 +29,10 @@ async def echo_port(nursery: trio.Nursery) -> AsyncIterator[int]:
     nursery.cancel_scope.cancel()
 
 
-@pytest.fixture
-async def wstest() -> Path:
+@pytest.fixture(scope="module")
+def wstest() -> Path:
     try:
-        return await suite.install()
+        return trio.run(suite.install)
     except suite.Unavailable as error:
         pytest.skip(str(error))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import GetBroker
+from tests.e2e.conftest import GetBroker, GetSdk
 from tests.e2e.sdk import Sdk, SdkError
 from tests.e2e.tokens import token
 
@@ -268,9 +268,9 @@ async def test_the_api_subscribes_a_user(sdk: Sdk, broker: GetBroker, key: str) 
     await alice.event("unsubscribed", channel=f"chat:{key}", server=True)
 
 
-async def test_bytes_that_are_not_json(sdk: Sdk, broker: GetBroker, key: str) -> None:
-    if not sdk.protobuf:
-        pytest.skip("JSON carries JSON only")
+@pytest.mark.parametrize("language", ["js", "python"])
+async def test_bytes_that_are_not_json(language: str, get_sdk: GetSdk, broker: GetBroker, key: str) -> None:
+    sdk = await get_sdk(language, "protobuf")  # JSON carries JSON only
     daemon = await broker(CONFIG)
     alice = await sdk.connected(daemon.websocket, token=token("1"))
     await alice.subscribe(f"chat:{key}")
