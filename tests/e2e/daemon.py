@@ -17,6 +17,7 @@ import trio
 
 from tests.e2e.http import Answer, request
 from tests.e2e.tokens import SECRET
+from tests.support.children import WITH_US
 from tests.support.patience import PATIENCE
 from tests.support.ports import free_port
 
@@ -82,7 +83,7 @@ class Daemon:
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("BROKER_", "CENTRIFUGO_"))}
         with self._log_file.open("wb") as log:
             self.process = subprocess.Popen(
-                [*command, *args],
+                [*WITH_US, *command, *args],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,

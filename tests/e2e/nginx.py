@@ -12,6 +12,7 @@ from typing import final
 
 import trio
 
+from tests.support.children import WITH_US
 from tests.support.patience import PATIENCE
 from tests.support.ports import free_port
 
@@ -57,7 +58,7 @@ class Nginx:
         assert NGINX is not None, "install nginx: .ci/debian"
         self._log = (folder / "log").open("w+b")
         self.process = subprocess.Popen(
-            [NGINX, "-p", str(folder), "-c", str(config)], stdin=subprocess.DEVNULL, stderr=self._log
+            [*WITH_US, NGINX, "-p", str(folder), "-c", str(config)], stdin=subprocess.DEVNULL, stderr=self._log
         )
 
     async def ready(self) -> None:

@@ -18,6 +18,7 @@ from typing import Any, final
 
 import trio
 
+from tests.support.children import WITH_US
 from tests.support.patience import PATIENCE
 
 HERE = Path(__file__).parent
@@ -60,7 +61,7 @@ class Programs:
 
 def start_program(language: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
     environ = {**os.environ, **(env or {})}
-    return subprocess.Popen(PROGRAMS[language], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ)
+    return subprocess.Popen([*WITH_US, *PROGRAMS[language]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ)
 
 
 def _end(program: subprocess.Popen[bytes]) -> None:

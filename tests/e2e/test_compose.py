@@ -21,6 +21,7 @@ from tests.e2e.daemon import PEER
 from tests.e2e.http import request
 from tests.e2e.nginx import MAIN, NGINX
 from tests.e2e.tokens import SECRET, token
+from tests.support.children import WITH_US
 from tests.support.patience import PATIENCE
 from tests.support.ports import free_port
 from tests.support.redis import RedisServer
@@ -57,7 +58,9 @@ def nginx_before(folder: Path, ports: dict[str, int]) -> Iterator[int]:
     folder.mkdir()
     (folder / "nginx.conf").write_text(MAIN.format(folder=folder, site=site))
     assert NGINX is not None, "install nginx: .ci/debian"
-    process = subprocess.Popen([NGINX, "-p", str(folder), "-c", str(folder / "nginx.conf")], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*WITH_US, NGINX, "-p", str(folder), "-c", str(folder / "nginx.conf")], stderr=subprocess.DEVNULL
+    )
     try:
         yield port
     finally:

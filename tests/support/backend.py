@@ -22,6 +22,8 @@ from typing import Any, ClassVar, final
 
 import attrs
 
+from tests.support.children import WITH_US
+
 __all__ = ["Asked", "Backend", "open_backend"]
 
 _ROOT = Path(__file__).parents[2]
@@ -95,7 +97,7 @@ def open_backend(*tls: Path) -> Iterator[Backend]:
         tls: its certificate and its key as PEM files; and the certificate of an authority, if clients have to show one
             that is signed by it, with what the test itself shows: its certificate, its key.
     """
-    command = [sys.executable, "-m", "tests.support.backend", *map(str, tls[:3])]
+    command = [*WITH_US, sys.executable, "-m", "tests.support.backend", *map(str, tls[:3])]
     ours: ssl.SSLContext | None = None
     if tls:
         ours = ssl.create_default_context()

@@ -20,6 +20,7 @@ from typing import Any, Final, final
 import hiredis
 import trio
 
+from tests.support.children import WITH_US
 from tests.support.patience import PATIENCE
 from tests.support.ports import free_port
 
@@ -97,7 +98,9 @@ class RedisServer:
         if "--save" not in self.options and "--sentinel" not in self.options:
             base += ["--save", ""]
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen([self._program, str(file), *base, *self.options], stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                [*WITH_US, self._program, str(file), *base, *self.options], stdout=log, stderr=log
+            )
 
     @property
     def answers(self) -> bool:
