@@ -1,11 +1,13 @@
 # Two commands do everything on a machine that has only Python 3.11+ with venv, git and make:
 #   make run    a broker on the memory engine with development settings
 #   make test   every check: style, types, import directions, unit tests, the official SDKs
-# Overridable: PYTHON=/path/to/python3 (which interpreter .venv is made of), ARGS='--http_server.port 9000'.
+# Overridable: PYTHON=/path/to/python3 (which interpreter .venv is made of), ARGS='--http_server.port 9000',
+# AT_ONCE=1 (how many files of tests run beside each other).
 
 SHELL := /bin/sh
 BIN := .venv/bin
 E2E_JS := tests/e2e/js
+AT_ONCE := 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # Not checked: names of task_status functions (114); waiting in an `except`, where what is cancelled is cleaned up after
@@ -19,7 +21,7 @@ run: .venv/.run-ready
 	@exec $(BIN)/python -m broker --dev $(ARGS)
 
 test: lint $(E2E_JS)/node_modules/.ready .venv/.system-ready
-	$(BIN)/pytest -m "not long" $(ARGS)
+	$(BIN)/pytest -m "not long" -n $(AT_ONCE) --dist loadfile $(ARGS)
 
 test-long: .venv/.test-ready $(E2E_JS)/node_modules/.ready .venv/.system-ready
 	$(BIN)/pytest -m long $(ARGS)

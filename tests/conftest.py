@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import logging
 import re
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, final
 
 import hypothesis
 import pytest
 import structlog
 
-from tests.support.clock import run_in_virtual_time
+from tests.support.clock import run_in_real_time, run_in_virtual_time
+from tests.support.time_limit import SECONDS, SECONDS_IF_LONG, time_limit
 
 pytest.register_assert_rewrite("tests.e2e.daemon", "tests.e2e.http", "tests.e2e.sdk")
 
@@ -95,7 +98,19 @@ def redis_topology() -> Iterator[Callable[[str], Any]]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests marked `virtual_time` run on a clock that jumps; the runner named first counts."""
     for item in items:
+        if not isinstance(item, pytest.Function) or not inspect.iscoroutinefunction(item.function):
+            continue
         marker = item.get_closest_marker("virtual_time")
-        if marker is not None:
-            run = functools.partial(run_in_virtual_time, **marker.kwargs)
-            item.add_marker(pytest.mark.trio(run=run), append=False)
+        run = run_in_real_time if marker is None else functools.partial(run_in_virtual_time, **marker.kwargs)
+        item.add_marker(pytest.mark.trio(run=run), append=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    with time_limit(SECONDS_IF_LONG if item.get_closest_marker("long") else SECONDS):
+        return (yield)
+
+
+def pytest_sessionstart() -> None:
+    """Who is told to end ends in good order, as with Ctrl-C: servers are stopped, folders removed."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))

@@ -4,12 +4,14 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.support.children import WITH_US
+from tests.support.patience import PATIENCE
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Command
@@ -76,20 +78,17 @@ def daemon(folder: Path) -> Iterator[subprocess.Popen[str]]:
     """A daemon on a port of the system's choice, that reads config.json of the folder and logs to stderr."""
     (folder / "config.json").write_text('{"client": {"channel_limit": 5}}')
     process = subprocess.Popen(
-        [sys.executable, "-m", "broker", "--http_server.address=127.0.0.1", "--http_server.port=0"],
+        [*WITH_US, sys.executable, "-m", "broker", "--http_server.address=127.0.0.1", "--http_server.port=0"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"CENTRIFUGO_PID_FILE": "broker.pid"},
     )
-    watchdog = threading.Timer(60, process.kill)  # a daemon that says nothing would be waited for without end
-    watchdog.start()
     with process:
         try:
             line_with(process, "serving")
             yield process
         finally:
-            watchdog.cancel()
             process.kill()
 
 
@@ -117,5 +116,5 @@ def test_reload_is_all_or_nothing(daemon: subprocess.Popen[str], folder: Path) -
         daemon.send_signal(signal.SIGHUP)
         assert "configuration reloaded" in line_with(daemon, "configuration")
     daemon.send_signal(signal.SIGTERM)
-    assert daemon.wait(10) == 0
+    assert daemon.wait(PATIENCE) == 0
     assert not (folder / "broker.pid").exists()

@@ -12,10 +12,17 @@ from typing import Any, final
 import trio
 import trio.testing
 
-__all__ = ["run_in_virtual_time", "seconds"]
+from tests.support.time_limit import limited
+
+__all__ = ["run_in_real_time", "run_in_virtual_time", "seconds"]
 
 _LONGEST = 4 * 3600.0
 """Virtual seconds: a test that waits for what never comes would go on with pings for ever."""
+
+
+def run_in_real_time(test: Callable[[], Coroutine[Any, Any, None]], **options: Any) -> None:
+    """`trio.run`; but what takes too long is cancelled."""
+    trio.run(limited, test, **options)
 
 
 def run_in_virtual_time(
@@ -33,7 +40,7 @@ def run_in_virtual_time(
 
     async def bounded() -> None:
         with trio.fail_after(_LONGEST):
-            await test()
+            await limited(test)
 
     if idle:
         together = _Together(idle)
