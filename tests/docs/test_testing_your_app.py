@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 
 GUIDE = Path(__file__).parents[2] / "docs/testing-your-app.md"
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -31,7 +33,7 @@ def test_the_tests_of_the_guide_pass_and_can_fail(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE * 4,
     )
     assert "2 passed, 1 failed, 1 error" in _counts(result.stdout), result.stdout + result.stderr
     assert "client.nonsense: unknown key" in result.stdout
@@ -44,16 +46,14 @@ def _counts(output: str) -> str:
 
 def test_the_program_of_the_guide(tmp_path: Path) -> None:
     *_, program = PYTHON.findall(GUIDE.read_text())
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     assert "9000" in program
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", program.replace("9000", str(port))],
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE * 4,
     )
     assert result.returncode == 0, result.stderr
 

@@ -393,7 +393,7 @@ async def test_a_backend_is_asked_by_the_node_of_the_client(
 ) -> None:
     asking = {
         "without_namespace": {"proxy_enabled": True},
-        "proxy": {"endpoint": backend.url("/nodes/rpc"), "timeout": "5s"},
+        "proxy": {"endpoint": backend.url("/nodes/rpc"), "timeout": "60s"},
     }
     daemons = await nodes({**CONFIG, "rpc": asking})
     await backend.answer("/nodes/rpc", {"result": {"data": {"sum": 3}}})

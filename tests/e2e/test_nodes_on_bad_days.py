@@ -37,7 +37,7 @@ ROOM: dict[str, Any] = {
     "force_recovery": True,
     "allow_subscribe_for_client": True,
 }
-TTL = 6
+TTL = 10
 CONFIG: dict[str, Any] = {
     "client": {"presence_update_interval": "2s"},
     "channel": {"namespaces": [ROOM]},

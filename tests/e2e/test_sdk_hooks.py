@@ -20,17 +20,17 @@ from tests.support.patience import PATIENCE
 
 def config(backend: Backend) -> dict[str, Any]:
     return {
-        "client": {"proxy": {"connect": {"enabled": True, "endpoint": backend.url("/e2e/connect"), "timeout": "5s"}}},
+        "client": {"proxy": {"connect": {"enabled": True, "endpoint": backend.url("/e2e/connect"), "timeout": "60s"}}},
         "channel": {
             "proxy": {
-                "subscribe": {"endpoint": backend.url("/e2e/subscribe"), "timeout": "5s"},
-                "publish": {"endpoint": backend.url("/e2e/publish"), "timeout": "5s"},
+                "subscribe": {"endpoint": backend.url("/e2e/subscribe"), "timeout": "60s"},
+                "publish": {"endpoint": backend.url("/e2e/publish"), "timeout": "60s"},
             },
             "namespaces": [{"name": "asked", "subscribe_proxy_enabled": True, "publish_proxy_enabled": True}],
         },
         "rpc": {
             "without_namespace": {"proxy_enabled": True},
-            "proxy": {"endpoint": backend.url("/e2e/rpc"), "timeout": "5s"},
+            "proxy": {"endpoint": backend.url("/e2e/rpc"), "timeout": "60s"},
         },
     }
 
@@ -62,7 +62,7 @@ def telling(endpoint: Callable[[str], str]) -> dict[str, Any]:
     """A daemon that tells a backend everything."""
 
     def proxy(kind: str) -> dict[str, Any]:
-        return {"endpoint": endpoint(kind), "timeout": "5s"}
+        return {"endpoint": endpoint(kind), "timeout": "60s"}
 
     return {
         "client": {"insecure": True, "proxy": {"disconnect": {"enabled": True, **proxy("disconnect")}}},
