@@ -16,7 +16,7 @@ import pytest
 import structlog
 
 from tests.support.clock import run_in_real_time, run_in_virtual_time
-from tests.support.time_limit import SECONDS, SECONDS_IF_LONG, time_limit
+from tests.support.time_limit import SECONDS, SECONDS_IF_LONG, cancel_running, time_limit
 
 pytest.register_assert_rewrite("tests.e2e.daemon", "tests.e2e.http", "tests.e2e.sdk")
 
@@ -111,6 +111,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
 
 
-def pytest_sessionstart() -> None:
-    """Who is told to end ends in good order, as with Ctrl-C: servers are stopped, folders removed."""
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Whoever is told to end does so in good order: the test is interrupted, servers are stopped, folders removed."""
+
+    def end(*_: object) -> None:
+        session.shouldstop = "told to end"
+        if not cancel_running():
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)

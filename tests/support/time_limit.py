@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 import trio
 
-__all__ = ["SECONDS", "SECONDS_IF_LONG", "limited", "time_limit"]
+__all__ = ["SECONDS", "SECONDS_IF_LONG", "cancel_running", "limited", "time_limit"]
 
 SECONDS: Final = 300.0
 SECONDS_IF_LONG: Final = 1800.0
@@ -44,14 +44,20 @@ async def limited(test: Callable[[], Awaitable[None]]) -> None:
         finally:
             _running.clear()
     if scope.cancelled_caught:
-        pytest.fail("the test took too long; what its tasks waited for is above", pytrace=False)
+        pytest.fail("the test took too long, or was told to end; what its tasks waited for is above", pytrace=False)
+
+
+def cancel_running() -> bool:
+    """Called by a signal: whether there is a test that runs on Trio; it fails, and says what its tasks waited for."""
+    faulthandler.dump_traceback(sys.__stderr__)
+    if not _running:
+        return False
+    trio.lowlevel.current_trio_token().run_sync_soon(_end, _running.pop())
+    return True
 
 
 def _too_late(seconds: float) -> None:
-    faulthandler.dump_traceback(sys.__stderr__)
-    if _running:
-        trio.lowlevel.current_trio_token().run_sync_soon(_end, _running.pop())
-    else:
+    if not cancel_running():
         pytest.fail(f"the test took longer than {seconds:g} s")
 
 
