@@ -13,7 +13,7 @@ import trio
 
 from broker.values import Pem
 
-__all__ = ["TlsOptions", "client_context", "listener_context", "secure"]
+__all__ = ["TlsOptions", "client_context", "listener_context", "secure", "trusting"]
 
 
 @final
@@ -32,14 +32,26 @@ class TlsOptions:
     server_name: str = ""
 
 
+def trusting(roots: str | None = None) -> ssl.SSLContext:
+    """Checks certificates and names against these roots, as PEM, or else against those of the system. At least TLS 1.2.
+
+    Raises:
+        ssl.SSLError: they cannot be used.
+    """
+    context = ssl.create_default_context(cadata=roots)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Python 3.13 began to refuse authorities without key identifiers, which many companies have, and Go takes
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
 def client_context(options: TlsOptions) -> ssl.SSLContext:
     """What an outgoing connection trusts and shows. At least TLS 1.2.
 
     Raises:
         ssl.SSLError: a certificate or a key cannot be used.
     """
-    context = ssl.create_default_context(cadata=options.server_ca_pem or None)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context = trusting(options.server_ca_pem or None)
     if options.insecure_skip_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

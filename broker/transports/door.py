@@ -264,7 +264,7 @@ class _TaskAcceptor:
                     continue  # or this peer went before it was accepted
                 stream: trio.abc.Stream = trio.SocketStream(sock)
                 if tls is not None:
-                    stream = trio.SSLStream(stream, tls, server_side=True, https_compatible=True)
+                    stream = trio.SSLStream(stream, tls, server_side=True)
                 http2 = tls is not None and self._listening.http2
                 self._doors.take_in_stream(stream, self._listening.site, peer=peer_of(address), http2=http2)
 

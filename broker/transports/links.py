@@ -325,6 +325,8 @@ class StreamLink:
     async def shut_down(self) -> None:
         if isinstance(self.stream, trio.abc.HalfCloseableStream):
             await self.stream.send_eof()
+        elif isinstance(self.stream, trio.SSLStream):
+            await self.stream.aclose()  # tells the peer's TLS, and does not wait for its answer
 
     async def aclose(self) -> None:
         await trio.aclose_forcefully(self.stream)

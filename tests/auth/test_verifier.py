@@ -7,6 +7,7 @@ import contextlib
 import datetime
 import hmac
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -176,13 +177,11 @@ FORGED: dict[str, str] = {
     "header a list": token(["HS256"], CLAIMS, hs()),
     "header with bom": token(b'\xef\xbb\xbf{"alg":"HS256"}', CLAIMS, hs()),
     "header not utf-8": token(b'{"alg":"HS256","kid":"\xff"}', CLAIMS, hs()),
-    "header too deep": token(b'{"alg":"HS256","x":' + DEEP + b"}", CLAIMS, hs()),
     "payload a list": genuine([]),
     "payload a string": genuine("sub"),
     "payload null": token({"alg": "HS256"}, b"null", hs()),
     "payload twice": token({"alg": "HS256"}, b'{"sub":"42"}{}', hs()),
     "payload cut": token({"alg": "HS256"}, b'{"sub":"42"', hs()),
-    "payload too deep": token({"alg": "HS256"}, b'{"info":' + DEEP + b"}", hs()),
     "payload not utf-8": token({"alg": "HS256"}, b'{"info":"\xff"}', hs()),
     # algorithm
     "none": token({"alg": "none"}, CLAIMS, lambda _: b""),
@@ -277,6 +276,9 @@ FORGED: dict[str, str] = {
     "expire_at in quotes": genuine({"expire_at": "1"}),
     "expire_at out of range": genuine({"expire_at": 10**30}),
 }
+if sys.version_info < (3, 12):  # later ones can read what is nested that deep, and longer tokens are refused anyway
+    FORGED["header too deep"] = token(b'{"alg":"HS256","x":' + DEEP + b"}", CLAIMS, hs())
+    FORGED["payload too deep"] = token({"alg": "HS256"}, b'{"info":' + DEEP + b"}", hs())
 
 
 @pytest.mark.parametrize("name", FORGED)
