@@ -160,13 +160,15 @@ class Load:
         with Stall(self.target if self.settings.stall else None) as stall:
             clock.begin = time.perf_counter()
             told = 0.0
+            kernel = usage.kernel_socket_bytes()
 
             def on_turn() -> None:
-                nonlocal told
+                nonlocal told, kernel
                 self.ticks.note(count())
                 passed = time.perf_counter() - clock.begin
                 if passed - told > 0.2:
                     told = passed
+                    kernel = max(kernel, usage.kernel_socket_bytes())
                     self.say("load", min(passed / seconds, 1.0) if seconds else 1.0)
 
             self.poll.on_turn = on_turn
@@ -177,6 +179,8 @@ class Load:
             self.poll.on_turn = None
             self.ticks.note(count())
             clock.extra = stall.figures()
+            if pids:
+                clock.extra["kernel MiB"] = kernel / (1 << 20)
 
     def drain(self, api: ApiPool | None, deliveries: Callable[[], int], expected: Callable[[], int]) -> None:
         """Wait until every request is answered and all expected deliveries are read.

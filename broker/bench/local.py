@@ -22,6 +22,7 @@ import attrs
 
 import broker
 from broker.bench import backend
+from broker.bench.redis import Redis, running_redis
 from broker.bench.target import TRANSPORTS, Target
 from broker.bench.usage import pin
 
@@ -145,10 +146,11 @@ def running(
     redis: str = "",
     asked: Asked | None = None,
     backend_cores: Sequence[int] = (),
+    own_redis: bool = False,
 ) -> Iterator[Target]:
     """Start a server on a free port, on its core, and stop it at the end; and so the backend that it asks, if any.
 
-    `redis` is the address of one that runs, which becomes its engine.
+    `redis` is the address of one that runs, which becomes its engine; with `own_redis` one is started for it.
 
     Raises:
         RuntimeError: it did not start; with the end of what it wrote.
@@ -157,10 +159,12 @@ def running(
         tempfile.TemporaryDirectory(prefix="benchmark-") as folder,
         open(f"{folder}/log", "w+b") as log,
         _backend(asked, backend_cores) as sections,
+        _redis(own_redis) as own,
     ):
         port = _free_port()
         config = Path(folder) / "config.json"
-        config.write_text(json.dumps(_config(port, tls, transport, redis) | sections))
+        address = own.address if own is not None else redis
+        config.write_text(json.dumps(_config(port, tls, transport, address) | sections))
         process = subprocess.Popen(
             candidate.argv(port, config),
             cwd=folder,
@@ -180,6 +184,7 @@ def running(
                 codec=codec,
                 transport=transport,
                 ca=str(tls.certificate) if tls else "",
+                redis=own,
             )
             if process.poll() is not None:
                 raise RuntimeError(f"{candidate.name} ended with status {process.returncode} under load")
@@ -194,6 +199,15 @@ def running(
                 process.wait(STOP_SECONDS)
             process.kill()
             process.wait()
+
+
+@contextmanager
+def _redis(wanted: bool) -> Iterator[Redis | None]:
+    if not wanted:
+        yield None
+        return
+    with running_redis(_free_port) as redis:
+        yield redis
 
 
 @contextmanager

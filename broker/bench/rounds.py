@@ -123,5 +123,6 @@ def run_round(
         redis=redis,
         asked=shape.asked,
         backend_cores=cores.load,
+        own_redis=shape.own_redis,
     ) as target:
         return run_load(shape, target, wanted, cores.load, say)

@@ -15,6 +15,7 @@ from broker.bench import (
     w5_broadcast,
     w6_recovery,
     w7_slow_readers,
+    w8_redis_loss,
     w9_api,
     w10_storm,
     w11_inbound,
@@ -46,6 +47,9 @@ class Shape:
     """Whether it asks no more than to connect, subscribe, publish and call."""
     asked: Asked | None = None
     """What servers ask a backend about; one that runs already has to be configured so."""
+    own_redis: bool = False
+    """Whether servers keep their channels in a Redis that is started for them; one that runs already cannot be
+    measured."""
 
 
 _HOT = Settings(connections=1000)
@@ -128,6 +132,16 @@ _ALL = (
         "p99 ms",
         more_is_better=False,
         simple=False,
+    ),
+    Shape(
+        "W8",
+        "the channels of W1, while the Redis that keeps them is killed and comes back",
+        Settings(connections=300, namespace="kept", seconds=6),
+        w8_redis_loss.redis_loss,
+        "s to all",
+        more_is_better=False,
+        simple=False,
+        own_redis=True,
     ),
     Shape(
         "W9",

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from broker.bench.redis import Redis
+
 __all__ = ["CODECS", "TRANSPORTS", "Address", "Target"]
 
 TRANSPORTS = {
@@ -81,6 +83,8 @@ class Target:
     """A file of certificates to trust; empty: those of the system."""
     verify: bool = True
     """Whether the server has to have a certificate that we trust."""
+    redis: Redis | None = None
+    """Where it keeps its channels, if that may be killed (W8)."""
 
     @classmethod
     def at(
@@ -139,4 +143,5 @@ class Target:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Target:
         link, api = Address(**values["link"]), Address(**values["api"])
-        return cls(**(values | {"link": link, "api": api, "pids": tuple(values["pids"])}))
+        redis = Redis(**(given | {"argv": tuple(given["argv"])})) if (given := values["redis"]) else None
+        return cls(**(values | {"link": link, "api": api, "pids": tuple(values["pids"]), "redis": redis}))

@@ -48,7 +48,16 @@ def test_clients_that_connect_through_a_backend() -> None:
         assert small("W13", target).figures["p99 with / without"] > 0
 
 
-@pytest.mark.parametrize("name", SHAPES)
+def test_a_redis_that_is_killed_and_comes_back(server: Target) -> None:
+    with running(daemon(), own_redis=True) as target:
+        figures = small("W8", target).figures
+    assert figures["s to all"] > 0
+    assert figures["refused"] > 0
+    with pytest.raises(Failed, match="started for it"):
+        small("W8", server)
+
+
+@pytest.mark.parametrize("name", [name for name, shape in SHAPES.items() if not shape.own_redis])
 def test_shape(name: str, server: Target) -> None:
     figure = SHAPES[name].figure
     assert small(name, server).figures[figure] > 0 or figure == "KiB/connection"  # so few may fit into what is there
