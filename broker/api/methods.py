@@ -126,7 +126,10 @@ class Api:
                 if not channel:
                     raise ApiError(*BAD_REQUEST)
                 what = _to_publish(channel, self._resolve(channel), request, data)
-                responses.append({"result": _landed(await self._published(*what))})
+                result = self._node.publish_in_turn(*what)
+                if result is None:
+                    result = await self._node.publish(*what)
+                responses.append({"result": _landed(result)})
             except ApiError as error:
                 responses.append(error_body(error))
             except EngineUnavailable:

@@ -403,6 +403,18 @@ async def test_who_publishes_otherwise_within_a_turn_waits_for_nobody_and_overta
         assert room.data == [0, 1, 2, 3]
 
 
+async def test_a_broadcast_within_a_batch_leaves_in_order_at_the_end_of_the_turn() -> None:
+    async with open_rooms("room") as (node, (room,)):
+        node.turn.begin()
+        with node.together():
+            in_turn(node, "room", 0)
+            node.publish_nowait("room", publication(b"1"), PublishOptions())
+            in_turn(node, "room", 2)
+        assert room.sent == []
+        node.turn.end()
+        assert (len(room.sent), room.data) == (1, [0, 1, 2])
+
+
 async def test_who_comes_and_goes_within_a_turn_gets_what_is_published_meanwhile_and_nothing_else() -> None:
     async with open_rooms("room") as (node, (early,)):
         channel = await node.open_channel("room")
