@@ -186,7 +186,7 @@ class Round:
     async def _publish_paced(self, channels: Sequence[Channel], seconds: float) -> None:
         interval = 1 / (len(channels) * EACH_PER_SECOND)
         begin = trio.current_time()
-        async with Api(self) as api:
+        with Api(self) as api:
             for number in range(max(round(seconds / interval), 1)):
                 await trio.sleep_until(begin + number * interval)
                 await api.publish(channels[number % len(channels)])
@@ -196,7 +196,7 @@ class Round:
         first: list[float] = []
 
         async def publish(channels: Sequence[Channel]) -> None:
-            async with Api(self) as api:
+            with Api(self) as api:
                 for channel in channels:
                     while not await api.publish(channel):  # noqa: ASYNC110 (nobody tells us)
                         await trio.sleep(RETRY)
@@ -217,15 +217,15 @@ class Api:
         self._data = data_of(whole.load.settings.size)
         self._stream: trio.SocketStream | None = None
 
-    async def __aenter__(self) -> Api:
+    def __enter__(self) -> Api:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self._close()
+    def __exit__(self, *_: object) -> None:
+        self._close()
 
-    async def _close(self) -> None:
+    def _close(self) -> None:
         if self._stream is not None:
-            await trio.aclose_forcefully(self._stream)
+            self._stream.socket.close()
             self._stream = None
 
     async def publish(self, channel: Channel) -> bool:
@@ -248,7 +248,7 @@ class Api:
                 await self._stream.send_all(post(target.api, "publish", target.api_key, body).replace(b"%%", b"%"))
                 answer = await self._answer(self._stream)
         except (OSError, trio.BrokenResourceError):
-            await self._close()
+            self._close()
             answer = b""
         taken = answer.startswith(b"HTTP/1.1 200") and b'"error"' not in answer
         if taken:
