@@ -24,7 +24,7 @@ START_SECONDS = 10.0
 @final
 @attrs.frozen
 class Redis:
-    """Where it is, and what starts it again, with all that it has acknowledged: it writes everything to a file before."""
+    """Where it is, and what starts it again, with all that it has acknowledged: it writes that to a file first."""
 
     port: int
     pid: int

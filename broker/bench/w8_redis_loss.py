@@ -32,7 +32,8 @@ EACH_PER_SECOND: Final = 0.5
 PUBLISHERS: Final = 8
 OUTAGE: Final = 1.0
 """Seconds between the kill and the new start."""
-PATIENCE: Final = 30.0
+PATIENCE: Final = 60.0
+"""Seconds: servers look every 40 or so whether a subscriber has missed something."""
 RETRY: Final = 0.02
 _BACKOFF: Final = sdk.Backoff(0.05, 0.5)
 
