@@ -183,16 +183,16 @@ class Channels:
         boundary = options.user_boundary
         if self._hooks is not None and (hooks := self._hooks(channel)):
             namespace = self._with_hooks(name, namespace, hooks)
-        resolved = Resolved(
-            channel=channel,
-            namespace=name,
-            rest=rest,
-            options=namespace.options,
-            kind=namespace.kind,
-            valid=self._valid(channel, rest, namespace.pattern),
-            private=private,
-            user_limited=namespace.options.allow_user_limited_channels and bool(boundary) and boundary in channel,
-            remembered=namespace.remembered,
+        resolved = Resolved(  # by position: names would cost as much as the rest
+            channel,
+            name,
+            rest,
+            namespace.options,
+            namespace.kind,
+            self._valid(channel, rest, namespace.pattern),
+            private,
+            namespace.options.allow_user_limited_channels and bool(boundary) and boundary in channel,
+            namespace.remembered,
         )
         if len(channel) <= options.max_length:  # longer names come from nobody honest, and would fill the memory
             if len(self._resolved) >= _CACHE_SIZE:

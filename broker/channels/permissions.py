@@ -200,6 +200,7 @@ class SubscribeGrant:
         expire_at: Unix seconds, 0 for never.
         chan_info: what others see of the client in this channel.
         data: what the client gets with the subscription.
+        plain: it gives publications, and nothing else follows from it.
     """
 
     source: Source
@@ -216,6 +217,11 @@ class SubscribeGrant:
     expire_at: int = 0
     chan_info: bytes = b""
     data: bytes = b""
+    plain: bool = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        more = self.positioned or self.recoverable or self.push_join_leave or self.emit_presence or self.emit_join_leave
+        object.__setattr__(self, "plain", not (more or self.expire_at or self.chan_info or self.data))
 
     @classmethod
     def of(

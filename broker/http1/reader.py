@@ -125,6 +125,8 @@ class RequestReader:
 
     def take_rest(self) -> bytes:
         """What came behind the head, for another protocol. Nothing is left."""
+        if not self._buffer:
+            return b""
         rest = bytes(memoryview(self._buffer)[self._at :])
         self._move(len(self._buffer))
         return rest

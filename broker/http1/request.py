@@ -28,6 +28,9 @@ _OCTETS: Final = bytes([*b"\t\r\n", *range(0x20, 0x7F), *range(0x80, 0x100)])
 
 _MEMO_HEADS: Final = 256
 _MEMO_BYTES: Final = 2048
+_BEFORE_KEY: Final = b"\r\nSec-WebSocket-Key: "
+_KEY_NAME: Final = b"sec-websocket-key"
+_KEY: Final = re.compile(rb"[A-Za-z0-9+/=]{24}")
 
 
 class HttpError(Exception):
@@ -88,6 +91,8 @@ def check_octets(part: bytes | bytearray) -> None:
 
 
 _memo: Final[dict[bytes, Head]] = {}
+_upgrades: Final[dict[bytes, Head]] = {}
+"""By the head without its key."""
 
 
 def parse_head(raw: bytes) -> Head:
@@ -100,13 +105,50 @@ def parse_head(raw: bytes) -> Head:
             many fields; 505 not HTTP/1.0 or 1.1.
     """
     head = _memo.get(raw)
-    if head is None:
-        head = _parse(raw)
-        if len(raw) < _MEMO_BYTES and b"upgrade" not in head.headers:  # an upgrade comes once, with a key of its own
-            if len(_memo) >= _MEMO_HEADS:
-                del _memo[next(iter(_memo))]
-            _memo[raw] = head
+    if head is not None:
+        return head
+    at = raw.find(_BEFORE_KEY)
+    if at >= 0:
+        return _parse_upgrade(raw, at + len(_BEFORE_KEY))
+    head = _parse(raw)
+    if b"upgrade" not in head.headers:  # else it comes once, with a key of its own that is spelt otherwise
+        _remember(_memo, raw, head)
     return head
+
+
+def _parse_upgrade(raw: bytes, at: int) -> Head:
+    """A head with the key of a WebSocket from `at` on. Many clients send the same but for that, and what a key may be
+    made of can stand for any other key, so those are remembered without it."""
+    end = at + 24
+    key = raw[at:end]
+    if not _KEY.fullmatch(key):
+        return _parse(raw)
+    rest = raw[:at] + raw[end:]
+    like = _upgrades.get(rest)
+    if like is None:
+        head = _parse(raw)
+        if head.headers.get(_KEY_NAME) == key:
+            _remember(_upgrades, rest, head)
+        return head
+    return Head(
+        like.method,
+        like.target,
+        like.path,
+        like.query,
+        like.http_version,
+        {**like.headers, _KEY_NAME: key},
+        like.content_length,
+        like.chunked,
+        like.keep_alive,
+        like.expects_continue,
+    )
+
+
+def _remember(memo: dict[bytes, Head], raw: bytes, head: Head) -> None:
+    if len(raw) < _MEMO_BYTES:
+        if len(memo) >= _MEMO_HEADS:
+            del memo[next(iter(memo))]
+        memo[raw] = head
 
 
 def _parse(raw: bytes) -> Head:

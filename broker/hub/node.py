@@ -197,6 +197,13 @@ class Node:
             if ready is None:
                 return channel
 
+    def open_channel_nowait(self, name: str) -> Channel | None:
+        """`open_channel`, where nothing has to be waited for; None where something may."""
+        channel = self.registry.channels.get(name)
+        if channel is None:
+            channel = self._begin_delivery(name)
+        return channel if channel.ready is None and channel.failure is None else None
+
     def _begin_delivery(self, name: str) -> Channel:
         channel = self.registry.channels[name] = Channel(name, self._spawn, self._backlog)
         channel.ready = Gate()

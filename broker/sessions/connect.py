@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import final
 
 import attrs
@@ -14,7 +15,7 @@ from broker.hooks import SubscribeOptions
 from broker.hub import DisconnectUser, Target
 from broker.protocol import ConnectRequest, ConnectResult, StreamPosition, codes
 from broker.sessions import asking, subscriptions
-from broker.sessions.client import Client, Status
+from broker.sessions.client import Client, Status, Waiting
 from broker.sessions.options import ClientOptions
 from broker.sessions.subscriptions import Prepared, Wanted
 
@@ -37,13 +38,38 @@ class _Credentials:
     grants: dict[str, tuple[Resolved, SubscribeGrant]] = attrs.field(factory=dict)
 
 
-async def connect(client: Client, id: int, request: ConnectRequest) -> None:
-    """Authenticate, subscribe to what comes with the connection, answer, announce."""
+def connect(client: Client, id: int, request: ConnectRequest) -> Waiting | None:
+    """Authenticate, subscribe to what comes with the connection, answer, announce: at once, where there is nobody to
+    ask and nothing to subscribe to."""
     if client.status is not Status.NEW:
         raise codes.Disconnected(codes.BAD_PROTOCOL)
-    options = client.context.rules.client
     _keep_emulated_headers(client, request)
+    rules = client.context.rules
+    if (
+        request.token
+        or request.subs
+        or rules.backends.connect is not None
+        or rules.client.subscribe_to_user_personal_channel.enabled
+    ):
+        return _connect(client, id, request)
+    who = _unknown(client)
+    _admit(client, who)
+    _answer(client, id, request, who, ())
+    return None
+
+
+async def _connect(client: Client, id: int, request: ConnectRequest) -> None:
     who = await _authenticate(client, request)
+    _admit(client, who)
+    prepared = await _prepare_all(client, request, who) if who.grants else ()
+    if _answer(client, id, request, who, prepared):
+        for each in prepared:
+            await subscriptions.announce(client, each.channel, each.sub)
+
+
+def _admit(client: Client, who: _Credentials) -> None:
+    """Take the client into the registry, if there is room for it and it is still there."""
+    options = client.context.rules.client
     if len(who.grants) > options.channel_limit:
         raise codes.Disconnected(codes.CHANNEL_LIMIT)
     node = client.context.node
@@ -58,11 +84,15 @@ async def connect(client: Client, id: int, request: ConnectRequest) -> None:
     client.info, client.meta = who.info, who.meta
     client.client_side_refresh = client.context.rules.backends.refresh is None
     client.admit(who.user)
-    prepared = await _prepare_all(client, request, who) if who.grants else ()
 
+
+def _answer(client: Client, id: int, request: ConnectRequest, who: _Credentials, prepared: Sequence[Prepared]) -> bool:
+    """Go live and say so: there is no await in here, since nothing may be pushed before the reply. False if the reply
+    alone was more than may wait for a client."""
+    options = client.context.rules.client
+    node = client.context.node
     interval = ping_interval(client)
     pings_itself = client.one_way or not client.peer.native_ping
-    # no await from here to the reply: nothing may be pushed before it
     left = client.set_expiry(who.expire_at, grace=client.client_side_refresh)
     expires = who.expire_at > 0 and client.client_side_refresh
     result = ConnectResult(
@@ -82,12 +112,11 @@ async def connect(client: Client, id: int, request: ConnectRequest) -> None:
     client.peer.welcome()
     client.reply(unit)
     if client.status is not Status.NEW:
-        return  # the reply alone was more than may wait for a client
+        return False
     _begin_life(client, interval)
     client.note("client connection established", user=who.user)
     node.counters.accepted[client.peer.transport, bool(request.name), bool(request.version)] += 1
-    for each in prepared:
-        await subscriptions.announce(client, each.channel, each.sub)
+    return True
 
 
 def ping_interval(client: Client) -> float:
@@ -139,12 +168,9 @@ async def _authenticate(client: Client, request: ConnectRequest) -> _Credentials
         if result is not None:
             who = _by_hook(client, result)
     if who is None:
-        if options.allow_anonymous_connect_without_token or options.insecure:
-            who = _Credentials("")
-        elif client.peer.header_user is not None:
-            return _Credentials(client.peer.header_user)
-        else:
-            raise codes.Disconnected(codes.BAD_PROTOCOL)
+        who = _unknown(client)
+        if not who.chooses:
+            return who
 
     personal = options.subscribe_to_user_personal_channel
     if personal.enabled and who.user:
@@ -167,6 +193,16 @@ async def _authenticate(client: Client, request: ConnectRequest) -> _Credentials
         ):
             who.grants[channel] = (resolved, SubscribeGrant.of(resolved, Source.UNI_CONNECT))
     return who
+
+
+def _unknown(client: Client) -> _Credentials:
+    """Nobody vouches for it: it is anonymous, where it may be, or whom a trusted header names, and no more."""
+    options = client.context.rules.client
+    if options.allow_anonymous_connect_without_token or options.insecure:
+        return _Credentials("")
+    if client.peer.header_user is not None:
+        return _Credentials(client.peer.header_user, chooses=False)
+    raise codes.Disconnected(codes.BAD_PROTOCOL)
 
 
 async def _by_token(client: Client, token: str) -> _Credentials:

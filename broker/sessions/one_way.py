@@ -82,7 +82,9 @@ class OneWaySession(Session):
         started = perf_counter()
         failure: ConnectFailure | None = None
         try:
-            await connect.connect(self, 0, request)
+            waiting = connect.connect(self, 0, request)
+            if waiting is not None:
+                await waiting
         except codes.ClientError as refused:
             failure = refused.error
         except codes.Disconnected as end:

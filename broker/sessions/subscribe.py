@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import trio
 
 from broker.auth import TokenExpired, TokenInvalid
@@ -11,30 +13,58 @@ from broker.protocol import (
     Filter,
     StreamPosition,
     SubscribeRequest,
+    SubscribeResult,
     UnsubscribeRequest,
     codes,
     compile_filter,
 )
 from broker.sessions import asking, subscriptions, telling
-from broker.sessions.client import Client
+from broker.sessions.client import Client, Waiting
 from broker.sessions.subscriptions import Wanted
 
 __all__ = ["subscribe", "unsubscribe", "verify_subscription"]
 
 _IN_FLIGHT = 5.0
 """Seconds that an unsubscribe waits for the subscribe before it."""
+_BY_RULE: Final = frozenset({Source.USER_LIMITED, Source.CLIENT_ALLOWED, Source.CLIENT_INSECURE})
+"""What decides without asking anybody."""
+_PLAIN: Final = SubscribeResult()
 _REJECT_UNRECOVERED = 2
 """The bit of a subscribe's `flag` that asks for error 112 instead of `recovered: false`."""
 
 
-async def subscribe(client: Client, id: int, request: SubscribeRequest) -> None:
-    """Check in the documented order, reserve, prepare, commit, answer, announce."""
+def subscribe(client: Client, id: int, request: SubscribeRequest) -> Waiting | None:
+    """Check in the documented order, reserve, prepare, commit, answer, announce: at once, where nobody has to be asked
+    and nothing is wanted but publications."""
+    channel = _checked(client, request)
+    resolved = client.context.rules.channels.for_client(channel)
+    source = _decided_by(client, resolved, request)
+    if source in _BY_RULE and not _wants_more(request) and channel not in client.leaving:
+        grant = SubscribeGrant.of(resolved, source)
+        if grant.plain and subscriptions.subscribe_plainly(client, channel, grant, resolved.history_meta_ttl):
+            client.reply(client.wire.codec.subscribe(id, _PLAIN))
+            return None
+    return _subscribe(client, id, request)
+
+
+def _wants_more(request: SubscribeRequest) -> bool:
+    return bool(
+        request.positioned
+        or request.recoverable
+        or request.recover
+        or request.join_leave
+        or request.delta
+        or request.tf is not None
+    )
+
+
+def _checked(client: Client, request: SubscribeRequest) -> str:
+    """The channel, if nothing is wrong that is refused whoever decides."""
     channel = request.channel
     if not channel:
         raise codes.Disconnected(codes.BAD_PROTOCOL)
     rules = client.context.rules
-    kind = request.type or Kind.STREAM
-    if kind == Kind.SHARED_POLL:
+    if request.type == Kind.SHARED_POLL:
         raise codes.ClientError(codes.NOT_AVAILABLE)  # no namespace of this version takes shared polls
     if request.delta and request.delta != "fossil":
         raise codes.Disconnected(codes.BAD_PROTOCOL)
@@ -44,10 +74,15 @@ async def subscribe(client: Client, id: int, request: SubscribeRequest) -> None:
         raise codes.ClientError(codes.ALREADY_SUBSCRIBED)
     if len(client.subs) >= rules.client.channel_limit:
         raise codes.ClientError(codes.LIMIT_EXCEEDED)
+    return channel
+
+
+async def _subscribe(client: Client, id: int, request: SubscribeRequest) -> None:
+    channel = _checked(client, request)  # anew: others may have been handled before this got its turn
     sub = subscriptions.reserve(client, channel)
     try:
-        resolved = rules.channels.for_client(channel)
-        grant = await _granted(client, resolved, request, kind)
+        resolved = client.context.rules.channels.for_client(channel)
+        grant = await _granted(client, resolved, request)
         subscriptions.check_reserved(client, channel, sub)
         wanted = Wanted(
             recover=bool(request.recover),
@@ -66,24 +101,31 @@ async def subscribe(client: Client, id: int, request: SubscribeRequest) -> None:
     await subscriptions.announce(client, channel, sub)
 
 
-async def _granted(client: Client, resolved: Resolved, request: SubscribeRequest, kind: int) -> SubscribeGrant:
-    """Whether, and how, this client may subscribe."""
+def _decided_by(client: Client, resolved: Resolved, request: SubscribeRequest) -> Source:
     rules = client.context.rules
-    insecure = rules.client.insecure
-    token = request.token or ""
-    source = subscribe_decided_by(
-        rules.channels, resolved, user=client.user, kind=kind, token=bool(token), insecure=insecure
+    return subscribe_decided_by(
+        rules.channels,
+        resolved,
+        user=client.user,
+        kind=request.type or Kind.STREAM,
+        token=bool(request.token),
+        insecure=rules.client.insecure,
     )
+
+
+async def _granted(client: Client, resolved: Resolved, request: SubscribeRequest) -> SubscribeGrant:
+    """Whether, and how, this client may subscribe."""
+    source = _decided_by(client, resolved, request)
     if source is Source.SUBSCRIBE_PROXY:
         return await asking.subscribe(client, resolved, bytes(request.data))
     if source is Source.SUBSCRIPTION_TOKEN:
-        grant = await verify_subscription(client, resolved, token)
+        grant = await verify_subscription(client, resolved, request.token or "")
     else:
         grant = SubscribeGrant.of(resolved, source)
     return grant.with_wishes(
         resolved,
         user=client.user,
-        insecure=insecure,
+        insecure=client.context.rules.client.insecure,
         positioned=bool(request.positioned),
         recoverable=bool(request.recoverable),
         join_leave=bool(request.join_leave),

@@ -32,6 +32,7 @@ __all__ = [
     "leave",
     "prepare",
     "reserve",
+    "subscribe_plainly",
 ]
 
 _log = structlog.get_logger("broker.sessions")
@@ -71,6 +72,23 @@ def reserve(client: Client, channel: str, *, server_side: bool = False) -> Clien
     """Take the channel's place among the client's subscriptions; until it commits, nobody else gets it."""
     sub = client.subs[channel] = ClientSubscription(client, server_side=server_side)
     return sub
+
+
+def subscribe_plainly(client: Client, channel: str, grant: SubscribeGrant, meta_ttl: float) -> bool:
+    """`reserve`, `prepare` and `commit` for a grant that is plain and a client that wants no more. False, and nothing
+    was done, where the channel has to be waited for."""
+    node = client.context.node
+    local = node.open_channel_nowait(channel)
+    if local is None:
+        return False
+    sub = reserve(client, channel)
+    sub.source, sub.client_side_refresh = grant.source, grant.client_side_refresh
+    sub.meta_ttl = meta_ttl
+    sub.channel = local
+    local.collect(sub)
+    local.go_live(sub, None)
+    _committed(client, channel, sub)
+    return True
 
 
 async def prepare(
@@ -168,12 +186,17 @@ def commit(prepared: Prepared) -> SubscribeResult:
         position = _merge(prepared, result, local.collected(sub))
         local.go_live(sub, position)
         sub.checked_at = trio.current_time()
-    sub.committed = True
-    if client.context.rules.backends.state:
-        client.context.notices.states.touch(prepared.channel)
-    client.context.node.counters.subscribed += 1
-    sub.settle()
+    _committed(client, prepared.channel, sub)
     return result
+
+
+def _committed(client: Client, channel: str, sub: ClientSubscription) -> None:
+    sub.committed = True
+    context = client.context
+    if context.rules.backends.state:
+        context.notices.states.touch(channel)
+    context.node.counters.subscribed += 1
+    sub.settle()
 
 
 def _merge(prepared: Prepared, result: SubscribeResult, collected: Sequence[tuple[Publication, str]]) -> StreamPosition:

@@ -100,7 +100,11 @@ class Doors:
     def take_in(self, link: Link, site: Site, *, http2: bool = False) -> None:
         """Give an accepted peer its connection; with `http2`, it is one with TLS that may have agreed on that."""
 
-        http = partial(HttpMachine, site=site, timers=self._node.timers, counters=self._node.counters)
+        timers, counters = self._node.timers, self.counters
+
+        def http(new: Connection) -> Machine:
+            return HttpMachine(new, site, timers, counters)
+
         if http2:
             self.begin(link, lambda new: AlpnMachine(new, http(new), partial(self._http2, http)))
         else:
@@ -186,6 +190,7 @@ class _Acceptor:
         self._reader = reader
         self._nursery = nursery
         self._complained = -60.0
+        self._kind = listening.sock.family, listening.sock.type, listening.sock.proto
 
     def resume(self) -> None:
         self._reader.add(self._sock.fileno(), self, newcomer=True)
@@ -200,7 +205,7 @@ class _Acceptor:
     def readable(self) -> None:
         for _ in range(_ACCEPTS):
             try:
-                sock, address = self._sock.accept()
+                fd, address = self._sock._accept()  # type: ignore[attr-defined]
             except BlockingIOError:
                 return
             except OSError as error:
@@ -208,17 +213,21 @@ class _Acceptor:
                     self._wait_for_descriptors(error)
                     return
                 continue  # this peer went before it was accepted
-            sock.setblocking(False)
             tls = self._listening.tls
             if tls is None:
+                # what `accept` makes of it is a class in Python over this one, which costs as much as the system call
+                sock = socket.SocketType(*self._kind, fd)
+                sock.setblocking(False)
                 link: Link = SocketLink(sock, self._reader, peer_of(address))
             else:
+                whole = socket.socket(*self._kind, fd)
+                whole.setblocking(False)
                 try:
-                    sock.getpeername()
+                    whole.getpeername()
                 except OSError:
-                    sock.close()  # it came and went: Python would not wrap this in TLS, or only half
+                    whole.close()  # it came and went: Python would not wrap this in TLS, or only half
                     continue
-                link = TlsLink(sock, tls, self._reader, peer_of(address))
+                link = TlsLink(whole, tls, self._reader, peer_of(address))
             self._doors.take_in(link, self._listening.site, http2=tls is not None and self._listening.http2)
 
     def _wait_for_descriptors(self, error: OSError) -> None:

@@ -68,7 +68,7 @@ class Link(Protocol):
         """Close now, forcefully. Idempotent; sockets do it without a checkpoint."""
 
     @property
-    def socket(self) -> socket.socket | None:
+    def socket(self) -> socket.SocketType | None:
         """For addresses; None for streams that have none."""
         ...
 
@@ -86,8 +86,8 @@ class SocketLink:
     secure = False
     alpn = None
 
-    def __init__(self, sock: socket.socket, reader: Reader, peer: str) -> None:
-        self.socket: socket.socket = sock
+    def __init__(self, sock: socket.SocketType, reader: Reader, peer: str) -> None:
+        self.socket: socket.SocketType = sock
         self.peer = peer
         self.fd = sock.fileno()
         self.recv: Callable[[int], bytes] = sock.recv
@@ -222,7 +222,7 @@ class TlsLink:
         self.socket.close()  # nobody waits for it in Trio: what could has ended with its connection
 
 
-async def _receive_some(sock: socket.socket, receive: Callable[[], bytes | None]) -> bytes:
+async def _receive_some(sock: socket.SocketType, receive: Callable[[], bytes | None]) -> bytes:
     while True:
         data = receive()
         if data is not None:
@@ -230,7 +230,7 @@ async def _receive_some(sock: socket.socket, receive: Callable[[], bytes | None]
         await trio.lowlevel.wait_readable(sock)
 
 
-async def _send_all(sock: socket.socket, try_send: TrySend, data: bytes) -> None:
+async def _send_all(sock: socket.SocketType, try_send: TrySend, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         try:

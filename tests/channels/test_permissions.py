@@ -209,8 +209,29 @@ def grant(override: Override = NO_OVERRIDE, **options: Any) -> SubscribeGrant:
 def test_a_plain_namespace_grants_nothing_special() -> None:
     plain = grant()
     flags = {name: value for name, value in attrs.asdict(plain).items() if isinstance(value, bool)}
-    assert {name for name, value in flags.items() if value} == {"client_side_refresh"}
+    assert {name for name, value in flags.items() if value} == {"client_side_refresh", "plain"}
     assert (plain.source, plain.expire_at, plain.chan_info, plain.data) == (Source.CLIENT_ALLOWED, 0, b"", b"")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"force_positioning": True},
+        {"force_recovery": True},
+        {"presence": True},
+        {"join_leave": True},
+        {"force_push_join_leave": True},
+    ],
+)
+def test_whatever_more_than_publications_a_grant_gives_it_is_not_plain(more: dict[str, bool]) -> None:
+    assert not grant(**more).plain
+    assert not grant(Override(**more)).plain
+
+
+def test_what_comes_with_one_subscription_is_not_plain() -> None:
+    _, resolved = setting()
+    for more in ({"expire_at": 1}, {"chan_info": b"1"}, {"data": b"1"}):
+        assert not SubscribeGrant.of(resolved, Source.SUBSCRIPTION_TOKEN, **more).plain
 
 
 def test_what_a_namespace_forces_is_granted() -> None:

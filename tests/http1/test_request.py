@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from broker.http1 import MAX_HEAD, Head, HttpError
-from broker.http1.request import parse_head
+from broker.http1.request import _parse, parse_head
 
 
 def head(*fields: bytes, line: bytes = b"GET / HTTP/1.1") -> Head:
@@ -147,9 +152,63 @@ def test_equal_heads_are_parsed_once_and_few_are_remembered() -> None:
     assert head(b"X-Memo: 1") is not first
 
 
-def test_large_heads_and_upgrades_are_not_remembered() -> None:
+def test_large_heads_and_upgrades_without_a_key_are_not_remembered() -> None:
     large = b"X-Large: " + b"x" * 3000
     assert head(large) is not head(large)
     upgrade = [b"Connection: Upgrade", b"Upgrade: websocket"]
     assert head(*upgrade) is not head(*upgrade)
     assert MAX_HEAD == 16_384
+
+
+KEYS = [b"dGhlIHNhbXBsZSBub25jZQ==", b"AAAAAAAAAAAAAAAAAAAAAA=="]
+
+
+def key_field(key: bytes) -> bytes:
+    return b"Sec-WebSocket-Key: " + key
+
+
+def test_heads_that_differ_in_the_key_of_a_websocket_differ_in_that_alone() -> None:
+    first, second = (head(b"Upgrade: websocket", key_field(key), b"X-Of-This-Test: 1") for key in KEYS)
+    assert first.headers[b"sec-websocket-key"] == KEYS[0]
+    assert second.headers[b"sec-websocket-key"] == KEYS[1]
+    assert {**first.headers, b"sec-websocket-key": b""} == {**second.headers, b"sec-websocket-key": b""}
+    assert list(first.headers) == list(second.headers)
+    assert replace(first, headers={}) == replace(second, headers={})
+
+
+FIELDS = st.sampled_from(
+    [
+        *map(key_field, KEYS),
+        key_field(b"short"),
+        key_field(b"dGhlIHNhbXBsZSBub25jZQ==x"),
+        key_field(b"dGhlIHNhbXBsZSBub25jZQ== "),
+        key_field(b"dGhlIHNhbX\x00sZSBub25jZQ=="),
+        key_field(b" dGhlIHNhbXBsZSBub25jZQ=="),
+        b"sec-websocket-key: " + KEYS[0],
+        b"X-Key: Sec-WebSocket-Key: " + KEYS[0],
+        b"Upgrade: websocket",
+        b"Connection: Upgrade",
+        b"Content-Length: 1",
+        b"Content-Length: 1, 2",
+        b"Transfer-Encoding: chunked",
+        b"Expect: 100-continue",
+        b"Broken",
+        b" folded: y",
+        b"X_Under: y",
+    ]
+)
+
+
+@given(st.lists(FIELDS, max_size=6), st.permutations(KEYS), st.sampled_from([b"GET / HTTP/1.1", b"POST /a?b HTTP/1.0"]))
+def test_a_head_with_a_key_means_what_it_would_mean_alone(fields: list[bytes], keys: list[bytes], line: bytes) -> None:
+    for key in keys:  # the second finds the first one remembered
+        raw = b"\r\n".join([line, b"Host: h", *fields]).replace(KEYS[0], key) + b"\r\n\r\n"
+        assert outcome(parse_head, raw) == outcome(_parse, raw)
+
+
+def outcome(parse: Callable[[bytes], Head], raw: bytes) -> tuple[Head, list[bytes]] | tuple[int, str]:
+    try:
+        parsed = parse(raw)
+    except HttpError as error:
+        return error.status, error.text
+    return parsed, list(parsed.headers)
