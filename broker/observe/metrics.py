@@ -104,8 +104,15 @@ class _Collector(Collector):
         self._insecure_flags = insecure_flags
 
     def collect(self) -> Iterator[Metric]:
-        c = self._counters
         read = self._read()
+        yield from self._node(read)
+        yield from self._clients()
+        yield from self._traffic()
+        yield from self._api()
+        yield from self._hooks(read)
+
+    def _node(self, read: Read) -> Iterator[Metric]:
+        c = self._counters
         yield _gauge("node_num_nodes", "Nodes of the cluster.", (), {(): read.nodes})
         yield _gauge("node_num_clients", "Connected clients.", (), {(): read.clients})
         yield _gauge("node_num_users", "Connected users.", (), {(): read.users})
@@ -147,6 +154,9 @@ class _Collector(Collector):
         yield _count(
             "node_connection_crashes_count", "Connections ended by an error of ours.", (), {(): c.connection_crashes}
         )
+
+    def _clients(self) -> Iterator[Metric]:
+        c = self._counters
         yield from _durations(
             "client_command_duration_seconds",
             "Duration of client commands.",
@@ -198,6 +208,9 @@ class _Collector(Collector):
             ("client_name", *_NS),
             {("", ""): c.subscribed},
         )
+
+    def _traffic(self) -> Iterator[Metric]:
+        c = self._counters
         yield _count(
             "transport_messages_received",
             "Frames received.",
@@ -222,6 +235,9 @@ class _Collector(Collector):
             ("reason", *_NS),
             {(reason, ""): n for reason, n in c.suppressed.items()},
         )
+
+    def _api(self) -> Iterator[Metric]:
+        c = self._counters
         yield from _durations(
             "api_command_duration_seconds",
             "Duration of API commands.",
@@ -234,6 +250,9 @@ class _Collector(Collector):
             ("protocol", "method", "error"),
             {key: n for key, n in c.api_errors.items()},
         )
+
+    def _hooks(self, read: Read) -> Iterator[Metric]:
+        c = self._counters
         hook = ("protocol", "type", "name")
         yield from _durations(
             "proxy_duration_seconds",

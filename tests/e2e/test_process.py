@@ -396,7 +396,7 @@ async def test_a_signal_after_the_last_word_is_ignored(broker_process: StartBrok
 
 @ours_alone
 async def test_a_short_timeout_is_enough_for_a_peer_that_never_closes(broker_process: StartBroker) -> None:
-    daemon = await broker_process({**INSECURE, "shutdown": {"timeout": "2s"}})
+    daemon = await broker_process({**INSECURE, "shutdown": {"timeout": "4s"}})
     async with await stalled(daemon, "any"):
         daemon.signal(signal.SIGTERM)
         assert await daemon.exited() == 0
