@@ -39,7 +39,7 @@ def tune_collector() -> None:
     """What lives since the start is never garbage, and connections are freed by reference counts."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 50, 50)
+    gc.set_threshold(5_000, 500, 50)
 
 
 def raise_file_limit() -> None:

@@ -26,6 +26,12 @@ _BUDGET = 0.002
 _BATCH = 256
 _FOR_NEWCOMERS = 0.0005
 """Seconds of work for newcomers in a turn; what one of them asks for may take longer."""
+_MUCH = 0.0005
+"""Seconds that other tasks take between two turns from which on a crowd of newcomers waits: a channel is told, say."""
+_PATIENCE = 0.010
+"""Seconds that it waits at most, ..."""
+_FOR_PATIENCE = 0.0015
+"""... and seconds of work that it gets then: of a server that is always busy, an eighth of the time."""
 _NEWCOMERS = 16
 """How many of them are looked at in a turn."""
 
@@ -89,7 +95,19 @@ class _Line:
 class Reader:
     """Reads for everybody who is added. `run` lives in the reader's stage. There is no await within a `turn`."""
 
-    __slots__ = ("_line", "_newcomers", "_paused", "_readables", "_waiting", "after", "reading", "turn")
+    __slots__ = (
+        "_crowd",
+        "_line",
+        "_newcomers",
+        "_paused",
+        "_readables",
+        "_rested",
+        "_served",
+        "_waiting",
+        "after",
+        "reading",
+        "turn",
+    )
 
     def __init__(self) -> None:
         self.turn: Turn = _Nothing()
@@ -101,6 +119,9 @@ class Reader:
         self._readables: dict[int, Readable] = {}
         self._newcomers: set[int] = set()
         self._paused: dict[int, bool] = {}  # and whether the kernel has been told
+        self._crowd = False  # whether some newcomers had to wait when others had been served
+        self._rested = 0.0  # when the last turn was over
+        self._served = 0.0  # when newcomers had their part last
 
     def __len__(self) -> int:
         return len(self._readables)
@@ -158,6 +179,7 @@ class Reader:
                     turn.end()
                     self.after()
                     self.reading = False
+                    self._rested = perf_counter()
                 if not done:
                     await trio.lowlevel.checkpoint()
         finally:
@@ -167,25 +189,42 @@ class Reader:
     def _read(self) -> bool:
         """One turn. False if its time was over before everybody was read."""
         newcomers = self._waiting.epoll.fileno()
-        end = perf_counter() + _BUDGET
+        begin = perf_counter()
+        end = begin + _BUDGET
         left = self._line.look()
         while left:
             fd, events = left.popitem()
             if fd == newcomers:
-                self._serve_newcomers()
+                self._serve_newcomers(begin)
             else:
                 self._serve(fd, events)
             if perf_counter() > end:
                 return not left
         return True
 
-    def _serve_newcomers(self) -> None:
-        end = perf_counter() + _FOR_NEWCOMERS
+    def _serve_newcomers(self, begin: float) -> None:
+        """A part of a turn that has begun then. None of it is a crowd's while others have much to do, unless it has had
+        none for long.
+
+        While a crowd waits nobody sleeps between two turns, so the time between them is what others have worked.
+        """
+        share = _FOR_NEWCOMERS
+        if self._crowd and begin - self._rested > _MUCH:
+            if begin - self._served < _PATIENCE:
+                return
+            share = _FOR_PATIENCE
+        end = perf_counter() + share
+        self._crowd = bool(self._waiting.left)
         left = self._waiting.look()
+        self._crowd = self._crowd or len(left) == _NEWCOMERS
         while left:
             self._serve(*left.popitem())
-            if perf_counter() > end:
+            self._served = perf_counter()
+            if self._served > end:
+                self._crowd = self._crowd or bool(left)
                 return
+            if not left and share == _FOR_PATIENCE:
+                left = self._waiting.look()
 
     def _serve(self, fd: int, events: int) -> None:
         readable = self._readables[fd]

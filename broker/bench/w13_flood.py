@@ -88,6 +88,8 @@ class _Clients:
 
     def __init__(self, pipe: int) -> None:
         self._pipe = pipe
+        self._poll = select.poll()
+        self._poll.register(pipe, select.POLLIN)
 
     def done(self) -> bool:
         """Whether all are connected.
@@ -95,7 +97,7 @@ class _Clients:
         Raises:
             ConnectionError: one of them was refused.
         """
-        if not select.select([self._pipe], [], [], 0)[0]:
+        if not self._poll.poll(0):
             return False
         said = os.read(self._pipe, 4096)
         if said != b"done":

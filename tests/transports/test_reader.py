@@ -195,3 +195,39 @@ async def test_dropping_twice_is_nothing() -> None:
         await settled()
         assert pair.events == []
         assert len(reader) == 0
+
+
+# ---- newcomers ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_crowd_of_newcomers_waits_while_others_work_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_module, "_MUCH", -1.0)  # whatever others do is much
+    monkeypatch.setattr(reader_module, "_PATIENCE", 1e9)
+    monkeypatch.setattr(reader_module, "_FOR_NEWCOMERS", 0.0)
+    monkeypatch.setattr(reader_module, "_FOR_PATIENCE", 0.0)
+    async with open_pairs(40, newcomers=True) as (reader, pairs):
+        served = Pair(reader)
+        reader.add(served.fd, served)
+        for pair in pairs:
+            pair.ours.send(b"x")
+        for n in range(20):
+            served.ours.send(b"y")
+            while len(served.came) <= n:
+                await trio.lowlevel.checkpoint()
+        assert sum(bool(pair.came) for pair in pairs) == 1  # the first of them: nobody knew of a crowd
+        monkeypatch.setattr(reader_module, "_PATIENCE", 0.0)
+        while not all(pair.came for pair in pairs):
+            await trio.lowlevel.checkpoint()
+        reader.drop(served.fd)
+        with closing(served.ours), closing(served.theirs):
+            pass
+
+
+async def test_newcomers_that_are_no_crowd_wait_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_module, "_MUCH", -1.0)
+    monkeypatch.setattr(reader_module, "_PATIENCE", 1e9)
+    async with open_pairs(3, newcomers=True) as (_, pairs):
+        for pair in pairs:
+            pair.ours.send(b"x")
+            await settled()
+        assert [pair.came for pair in pairs] == [b"x"] * 3
