@@ -16,7 +16,7 @@ from msgspec import Raw, Struct
 
 from broker.api import messages as m
 from broker.api.methods import BAD_REQUEST, Api, Result
-from broker.hooks import ApiError, ChannelHistory, ChannelStats, NodeState
+from broker.hooks import ApiError, ChannelHistory, ChannelStats, NodeState, ServerApi
 from broker.protocol import ClientInfo, Publication, StreamPosition, is_json
 
 __all__ = ["ServerHandle"]
@@ -26,8 +26,8 @@ _PROTOCOL = "python"
 
 
 @final
-class ServerHandle:
-    """`broker.hooks.ServerApi`, which tells what each of these does, made of `Api`."""
+class ServerHandle(ServerApi):
+    """`ServerApi`, which tells what each method does, made of `Api`."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
@@ -44,7 +44,6 @@ class ServerHandle:
         version: int = 0,
         version_epoch: str = "",
     ) -> StreamPosition:
-        """Publish to a channel. Returns where it landed; offset 0 in a channel without history."""
         result = await self._call(
             "publish",
             m.PublishRequest(
@@ -70,7 +69,6 @@ class ServerHandle:
         idempotency_key: str = "",
         delta: bool = False,
     ) -> list[StreamPosition | ApiError]:
-        """Publish the same to many channels. Each answers for itself, in the order of `channels`."""
         result = await self._call(
             "broadcast",
             m.BroadcastRequest(
@@ -98,7 +96,6 @@ class ServerHandle:
         data: Any = b"",
         recover_since: StreamPosition | None = None,
     ) -> None:
-        """Subscribe the connections of a user, or one of them, from the server's side."""
         since = m.StreamPosition(recover_since.offset, recover_since.epoch) if recover_since is not None else None
         await self._call(
             "subscribe",
@@ -115,7 +112,6 @@ class ServerHandle:
         )
 
     async def unsubscribe(self, user: str, channel: str = "", *, client: str = "", session: str = "") -> None:
-        """Unsubscribe a user from a channel; from all of them, where none is named."""
         await self._call(
             "unsubscribe", m.UnsubscribeRequest(user=user, channel=channel, client=client, session=session)
         )
@@ -130,8 +126,6 @@ class ServerHandle:
         code: int = 0,
         reason: str = "",
     ) -> None:
-        """Disconnect a user, but for the client ids in `whitelist`. A `code` is from 3000 to 4999; 4500 and above, and
-        3500 to 3999, tell clients not to come back."""
         await self._call(
             "disconnect",
             m.DisconnectRequest(
@@ -153,7 +147,6 @@ class ServerHandle:
         expire_at: int = 0,
         info: Any = b"",
     ) -> None:
-        """Give the connections of a user a new expiry (Unix seconds, 0 for none), or let them expire now."""
         await self._call(
             "refresh",
             m.RefreshRequest(
@@ -162,18 +155,15 @@ class ServerHandle:
         )
 
     async def presence(self, channel: str) -> dict[str, ClientInfo]:
-        """Who is in a channel, by client id."""
         result = await self._call("presence", m.ChannelRequest(channel))
         return {client: _info(info) for client, info in result["presence"].items()}
 
     async def presence_stats(self, channel: str) -> ChannelStats:
-        """How many are in a channel."""
         return ChannelStats(**await self._call("presence_stats", m.ChannelRequest(channel)))
 
     async def history(
         self, channel: str, *, limit: int = 0, since: StreamPosition | None = None, reverse: bool = False
     ) -> ChannelHistory:
-        """Read the history of a channel: `limit` 0 only its position, below 0 all of it; `since` exclusive."""
         result = await self._call(
             "history",
             m.HistoryRequest(
@@ -183,16 +173,13 @@ class ServerHandle:
         return ChannelHistory([_publication(each) for each in result["publications"]], _position(result))
 
     async def history_remove(self, channel: str) -> None:
-        """Forget the publications of a channel; its position goes on."""
         await self._call("history_remove", m.ChannelRequest(channel))
 
     async def channels(self, pattern: str = "") -> dict[str, int]:
-        """Channels that have subscribers, with how many; those that match a glob, where one is given."""
         result = await self._call("channels", m.ChannelsRequest(pattern))
         return {channel: each["num_clients"] for channel, each in result["channels"].items()}
 
     async def info(self) -> list[NodeState]:
-        """All nodes of the cluster."""
         result = await self._call("info", m.InfoRequest())
         names = [field.name for field in attrs.fields(NodeState)]
         return [NodeState(**{name: node[name] for name in names}) for node in result["nodes"]]

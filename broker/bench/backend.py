@@ -7,12 +7,13 @@ request than where it ends, so that it costs less than the servers that ask.
 from __future__ import annotations
 
 import re
-import select
 import socket
 import sys
 import time
 from collections import deque
 from typing import Final
+
+from broker.bench.accepting import Accepting
 
 __all__ = ["CONNECT", "RPC", "RPC_DATA"]
 
@@ -43,30 +44,14 @@ def answer_to(data: bytes) -> bytes | None:
 
 def serve(door: socket.socket, delay: float) -> None:
     """Serve for ever."""
-    epoll = select.epoll()
-    epoll.register(door, select.EPOLLIN)
-    socks: dict[int, socket.socket] = {}
+    accepting = Accepting(door)
     begun: dict[int, bytes] = {}
     due: deque[tuple[float, socket.socket, bytes]] = deque()
     while True:
         left = max(due[0][0] - time.monotonic(), 0) if due else None
-        for descriptor, _ in epoll.poll(left):
-            if descriptor == door.fileno():
-                sock, _ = door.accept()
-                sock.setblocking(False)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                socks[sock.fileno()] = sock
-                epoll.register(sock, select.EPOLLIN)
-                continue
-            sock = socks[descriptor]
-            try:
-                data = sock.recv(65536)
-            except OSError:
-                data = b""
+        for descriptor, sock, data in accepting.turn(left):
             if not data:
-                epoll.unregister(descriptor)
                 begun.pop(descriptor, None)
-                socks.pop(descriptor).close()
                 continue
             data = begun.pop(descriptor, b"") + data
             answer = answer_to(data)

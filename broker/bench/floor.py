@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from broker.bench.accepting import Accepting
 from broker.bench.backend import RPC, RPC_DATA
 
 _UPGRADED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
@@ -55,30 +56,14 @@ def reply_to(digits: bytes) -> bytes:
 
 def serve(door: socket.socket, backend: tuple[str, int] | None) -> None:
     """Serve for ever."""
-    epoll = select.epoll()
-    epoll.register(door, select.EPOLLIN)
-    socks: dict[int, socket.socket] = {}
+    accepting = Accepting(door)
     links: dict[int, socket.socket] = {}  # client's descriptor -> its connection to the backend
     waiting: dict[int, tuple[socket.socket, bytes]] = {}  # that one's descriptor -> the client, and its reply
     subscribers: dict[int, socket.socket] = {}
     while True:
-        for descriptor, _ in epoll.poll():
-            if descriptor == door.fileno():
-                sock, _ = door.accept()
-                sock.setblocking(False)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                socks[sock.fileno()] = sock
-                epoll.register(sock, select.EPOLLIN)
-                continue
-            sock = socks[descriptor]
-            try:
-                data = sock.recv(65536)
-            except OSError:
-                data = b""
+        for descriptor, sock, data in accepting.turn():
             if not data:
-                epoll.unregister(descriptor)
                 subscribers.pop(descriptor, None)
-                socks.pop(descriptor).close()
             elif descriptor in waiting:
                 client, reply = waiting.pop(descriptor)
                 send(client, reply)
@@ -97,10 +82,7 @@ def serve(door: socket.socket, backend: tuple[str, int] | None) -> None:
                 send(sock, _UPGRADED)
             elif backend is not None:
                 link = links[descriptor] = socket.create_connection(backend)
-                link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                link.setblocking(False)
-                socks[link.fileno()] = link
-                epoll.register(link, select.EPOLLIN)
+                accepting.add(link)
                 send(sock, text_frame(_CONNECTED))
             elif descriptor not in subscribers:
                 subscribers[descriptor] = sock

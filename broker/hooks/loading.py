@@ -73,7 +73,7 @@ def load_hooks(spec: str, old: LoadedHooks | None = None) -> LoadedHooks:
 def _imported(spec: str, name: str, attribute: str) -> Hooks:
     try:
         module = importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise HooksError(f'hooks: cannot import "{name}": {type(error).__name__}: {error}') from error
     app = getattr(module, attribute, None)
     if not isinstance(app, Hooks):

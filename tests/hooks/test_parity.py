@@ -20,7 +20,9 @@ from broker.hooks import (
     Hooks,
     Override,
     PublishResult,
+    RefreshResult,
     RpcResult,
+    SubRefreshResult,
     SubscribeOptions,
     SubscribeResult,
 )
@@ -75,6 +77,30 @@ async def recovers(house: House) -> list[Any]:
     await answered(client, subscribe={"channel": "news", "token": token("42", channel="news")})
     await client.arrived()
     return [*client.units, client.closed]
+
+
+def soon() -> int:
+    return int(WALL + trio.current_time()) + 1
+
+
+async def stays(house: House) -> list[Any]:
+    """A connection, or a subscription, reaches its end; what the others see of its client afterwards."""
+    client = await house.connected(token=token("42", exp=soon()))
+    await client.ask(subscribe={"channel": "news", "token": token("42", channel="news")})
+    return await _seen_after(2, house, client)
+
+
+async def stays_subscribed(house: House) -> list[Any]:
+    client = await house.connected(token=token("42"))
+    await client.ask(subscribe={"channel": "news", "token": token("42", channel="news", exp=soon())})
+    return await _seen_after(4, house, client)
+
+
+async def _seen_after(seconds: float, house: House, client: RawClient) -> list[Any]:
+    await trio.sleep(seconds)
+    await client.arrived()
+    present = (await house.api("presence", channel="news"))["result"]["presence"]
+    return [*client.units, client.closed, present]
 
 
 @final
@@ -167,6 +193,36 @@ CASES = [
             subs={"chat": SubscribeOptions(data="x", override=Override(force_positioning=True))},
         ),
     ),
+    *refusals("refresh", stays),
+    Case("refresh", stays, {"result": {"expired": True}}, RefreshResult(expired=True)),
+    Case(
+        "refresh",
+        stays,
+        {"result": {"expire_at": NOW + 60, "info": {"n": 1}, "meta": {"m": 2}}},
+        RefreshResult(expire_at=NOW + 60, info={"n": 1}, meta={"m": 2}),
+    ),
+    Case(
+        "refresh",
+        stays,
+        {"result": {"expire_at": NOW + 60, "b64info": b64(1)}},
+        RefreshResult(expire_at=NOW + 60, info=1),
+    ),
+    Case("refresh", stays, {"result": {"expire_at": NOW - 1}}, RefreshResult(expire_at=NOW - 1)),
+    *refusals("sub_refresh", stays_subscribed),
+    Case("sub_refresh", stays_subscribed, {"result": {"expired": True}}, SubRefreshResult(expired=True)),
+    Case(
+        "sub_refresh",
+        stays_subscribed,
+        {"result": {"expire_at": NOW + 60, "info": {"n": 1}}},
+        SubRefreshResult(expire_at=NOW + 60, info={"n": 1}),
+    ),
+    Case(
+        "sub_refresh",
+        stays_subscribed,
+        {"result": {"expire_at": NOW + 60, "b64info": b64(1)}},
+        SubRefreshResult(expire_at=NOW + 60, info=1),
+    ),
+    Case("sub_refresh", stays_subscribed, {"result": {"expire_at": NOW - 1}}, SubRefreshResult(expire_at=NOW - 1)),
     *refusals("cache_empty", recovers),
     Case("cache_empty", recovers, {"result": {"populated": True}}, CacheEmptyResult(populated=True)),
     Case("cache_empty", recovers, {"result": {"populated": False}}, CacheEmptyResult(populated=False)),
@@ -198,6 +254,10 @@ TRANSFORMS = [
 ]
 
 
+BRISK = {"expired_close_delay": "500ms", "expired_sub_close_delay": "500ms", "presence_update_interval": "1s"}
+"""Options of `client`: what has its time now and then has it soon."""
+
+
 def namespace(kind: str) -> dict[str, Any]:
     return {**HISTORY, "presence": True, **(CACHE if kind == "cache_empty" else {})}
 
@@ -210,17 +270,17 @@ def proxied(backend: Backend, kind: str) -> dict[str, Any]:
     channel: dict[str, Any] = {"without_namespace": namespace(kind)}
     sections: dict[str, Any] = {"channel": channel}
     if kind in ("connect", "refresh"):
-        return {**secured(client={"proxy": {kind: {"enabled": True, **proxy}}}), **sections}
+        return {**secured(client={**BRISK, "proxy": {kind: {"enabled": True, **proxy}}}), **sections}
     if kind == "rpc":
         sections["rpc"] = {"without_namespace": {"proxy_enabled": True}, "proxy": proxy}
     else:
         channel["without_namespace"][f"{kind}_proxy_enabled"] = True
         channel["proxy"] = {kind: proxy}
-    return {**secured(), **sections}
+    return {**secured(client=BRISK), **sections}
 
 
 def plain(kind: str) -> dict[str, Any]:
-    return {**secured(), "channel": {"without_namespace": namespace(kind)}}
+    return {**secured(client=BRISK), "channel": {"without_namespace": namespace(kind)}}
 
 
 def hooks(case: Case) -> Hooks:
@@ -264,6 +324,8 @@ FIELDS: Mapping[str, Mapping[str, Any]] = {
     "subscribe": {"data": b'{"a": 1}', "channel": "news", "user": "42"},
     "publish": {"data": b'{"text": "hi"}', "channel": "news", "user": "42"},
     "rpc": {"data": b"[1, 2]", "method": "sum", "user": "42"},
+    "refresh": {"user": "42"},
+    "sub_refresh": {"channel": "news", "user": "42"},
 }
 
 
