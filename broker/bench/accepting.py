@@ -1,4 +1,4 @@
-"""One epoll loop over a listening socket and everybody who comes in by it: what the floor and the backend are made of."""
+"""One epoll loop over a listening socket and all who come in by it: what the floor and the backend are made of."""
 
 from __future__ import annotations
 
