@@ -40,17 +40,15 @@ def show(results: Results, console: Console) -> None:
     columns.sort(key=lambda column: column != figure)
     count = max(len(results.rounds[name]) for name in names)
     table = Table(title=title(results), title_justify="left")
-    table.add_column("server", no_wrap=True)
-    for column in columns:
-        table.add_column(column, justify="right", style="bold" if column == figure else None)
-    if count > 1:
-        table.add_column(f"range of {count}", justify="right")
+    table.add_column(f"median of {count}" if count > 1 else "")
     for name in names:
-        values = results.values(name)
-        cells = [_number(medians[name][column]) if column in medians[name] else "" for column in columns]
-        if count > 1:
-            cells.append(f"{_number(min(values))} – {_number(max(values))}" if values else "")
-        table.add_row(name, *cells)
+        table.add_column(name, justify="right", overflow="fold")
+    for column in columns:
+        cells = [_number(medians[name][column]) if column in medians[name] else "" for name in names]
+        table.add_row(column, *cells, style="bold" if column == figure else None)
+        if column == figure and count > 1:
+            ranges = [results.values(name) for name in names]
+            table.add_row("  from – to", *(f"{_number(min(v))} – {_number(max(v))}" if v else "" for v in ranges))
     console.print(table)
     for one, other in itertools.combinations(names, 2):
         if (ratio := results.ratio(one, other)) is not None:

@@ -51,6 +51,16 @@ def test_tables_name_every_server_and_ratio(results: Results) -> None:
     assert "round by round: 2.50" in out.getvalue()
 
 
+def test_every_figure_can_be_read_on_a_narrow_terminal(results: Results) -> None:
+    figures = {f"figure {number} /CPU-s": 1234567.0 + number for number in range(15)}
+    results.rounds = {name: [Outcome(figures)] for name in ("broker", "centrifugo", "floor")}
+    out = io.StringIO()
+    reports.show(results, Console(file=out, width=80))
+    for title, value in figures.items():
+        (line,) = [line for line in out.getvalue().splitlines() if title in line]
+        assert line.count(f"{value:,.0f}") == 3
+
+
 def test_json_has_all_that_was_measured(results: Results) -> None:
     written = reports.as_json(results, {"python": "3.11"})
     assert written["python"] == "3.11"

@@ -192,7 +192,7 @@ def test_a_server_that_does_not_start_is_quoted_and_the_others_go_on(capsys: pyt
     peer = f"broken={sys.executable} -c 'raise SystemExit(\"no luck\")' {{port}}"
     assert main(["W9d", "--peer", peer, "--compare", *TINY, *UNPINNED]) == 1
     out, err = capsys.readouterr()
-    assert "│ broker" in out
+    assert "broker ┃" in out
     assert "W9d: broken: it ended with status 1 before it was ready" in err
     assert "no luck" in err
 
