@@ -7,7 +7,7 @@ from typing import final
 
 import trio
 
-__all__ = ["Balancer", "Entrance"]
+__all__ = ["Balancer", "Direct", "Entrance"]
 
 
 @final
@@ -66,6 +66,19 @@ class Entrance:
             return server
         self.where = 0
         return None
+
+
+@final
+class Direct:
+    """No balancer: everybody comes to one port, whoever listens there."""
+
+    def __init__(self, port: int) -> None:
+        self.ports = [port]
+        self.where = port
+        self.websocket = f"ws://127.0.0.1:{port}/connection/websocket"
+
+    async def open(self) -> Direct:
+        return self
 
 
 async def _pump(source: trio.SocketStream, target: trio.SocketStream) -> None:

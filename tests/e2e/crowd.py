@@ -12,9 +12,9 @@ from typing import Any, final
 
 import trio
 
-from tests.e2e.balancer import Balancer, Entrance
+from tests.e2e.balancer import Balancer, Direct, Entrance
 from tests.e2e.daemon import Daemon
-from tests.e2e.sdk import Client, Sdk
+from tests.e2e.sdk import Sdk
 from tests.e2e.tokens import token
 from tests.faults.checkers import Checker, Place, PresenceChecker, View
 from tests.support.patience import PATIENCE
@@ -26,7 +26,7 @@ __all__ = ["Crowd", "Follower"]
 class Follower:
     """One client in one channel. `gone` holds the goodbyes it was told: when, and with which code."""
 
-    def __init__(self, crowd: Crowd, entrance: Entrance, channel: str) -> None:
+    def __init__(self, crowd: Crowd, entrance: Entrance | Direct, channel: str) -> None:
         self._crowd = crowd
         self.entrance = entrance
         self.channel = channel
@@ -36,30 +36,28 @@ class Follower:
         self.lost = 0
         self.goodbyes: list[tuple[float, int]] = []
 
-    async def follow(self, client: Client) -> None:
-        """Take in everything that happens to it, until cancelled."""
-        while True:
-            event = await client.next_event()
-            now = trio.current_time()
-            match event["event"]:
-                case "connected":
-                    self.id = event["client_id"]
-                case "connecting" | "disconnected":
-                    self.goodbyes.append((now, event.get("code", 0)))
-                    self._crowd.presence[self.channel].leaving(self.id, now)
-                    self._crowd.presence[self.channel].gone(self.id, now, node_died=True)
-                case "subscribing" | "unsubscribed":
-                    self.view.ended()
-                case "subscribed":
-                    self.subscribed += 1
-                    if event["was_recovering"] and not event["recovered"]:
-                        self.lost += 1
-                    position = event["position"]
-                    self.view.subscribed({"recovered": event["recovered"], **position})
-                    self._crowd.presence[self.channel].came(self.id, now)
-                case "publication":
-                    self.view.pushed(event["offset"], event["data"]["id"])
-            self._crowd.moved()
+    def take(self, event: dict[str, Any]) -> None:
+        """Take in what happens to it."""
+        now = trio.current_time()
+        match event["event"]:
+            case "connected":
+                self.id = event["client_id"]
+            case "connecting" | "disconnected":
+                self.goodbyes.append((now, event.get("code", 0)))
+                self._crowd.presence[self.channel].leaving(self.id, now)
+                self._crowd.presence[self.channel].gone(self.id, now, node_died=True)
+            case "subscribing" | "unsubscribed":
+                self.view.ended()
+            case "subscribed":
+                self.subscribed += 1
+                if event["was_recovering"] and not event["recovered"]:
+                    self.lost += 1
+                position = event["position"]
+                self.view.subscribed({"recovered": event["recovered"], **position})
+                self._crowd.presence[self.channel].came(self.id, now)
+            case "publication":
+                self.view.pushed(event["offset"], event["data"]["id"])
+        self._crowd.moved()
 
     @property
     def up_to_date(self) -> bool:
@@ -75,14 +73,23 @@ class Crowd:
     Args:
         ttl: seconds that presence of the dead may stay.
         tokens: whether clients have one; else a backend has to know them.
+        once: whether a publication that is tried again has one place, whatever happened to its server.
     """
 
-    def __init__(self, balancer: Balancer, channels: Sequence[str], *, ttl: float, tokens: bool = True) -> None:
+    def __init__(
+        self,
+        balancer: Balancer | Direct,
+        channels: Sequence[str],
+        *,
+        ttl: float,
+        tokens: bool = True,
+        once: bool = True,
+    ) -> None:
         self.balancer = balancer
         self.channels = channels
         self._tokens = tokens
         self.followers: list[Follower] = []
-        self.checker = Checker(once=True)
+        self.checker = Checker(once=once)
         self.presence = {channel: PresenceChecker(ttl, margin=2.0) for channel in channels}
         self.tops: dict[str, Place] = {}
         self.acknowledged = 0
@@ -95,7 +102,7 @@ class Crowd:
         self._news.set()
         self._news = trio.Event()
 
-    async def gather(self, nursery: trio.Nursery, sdk: Sdk, count: int) -> None:
+    async def gather(self, sdk: Sdk, count: int) -> None:
         """Let `count` clients of `sdk` in, one after another, channel by channel and node by node."""
         for _ in range(count):
             number = len(self.followers)
@@ -105,7 +112,7 @@ class Crowd:
             self.followers.append(follower)
             options = {"token": token(str(number))} if self._tokens else {}
             client = await sdk.client(entrance.websocket, f"c{number}", **options)
-            nursery.start_soon(follower.follow, client)
+            client.follow(follower.take)
             await client.start_connecting()
             await client.start_subscribing(channel)
         await self.until(lambda: all(follower.view.live for follower in self.followers))
@@ -157,7 +164,12 @@ class Crowd:
                 answer = await _asked(daemons[number % len(daemons)], channel)
                 if answer is not None:
                     self.presence[channel].sampled(answer, asked=asked, answered=trio.current_time())
+                    self.moved()
             await trio.sleep(pause)
+
+    async def seen(self) -> None:
+        """Until `look` has looked at every channel."""
+        await self.until(lambda: all(presence.samples for presence in self.presence.values()))
 
     # ---- the verdict ----------------------------------------------------------------------------------------------
 

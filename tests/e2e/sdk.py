@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, final
@@ -80,6 +80,7 @@ class Sdk:
         self._ids = itertools.count(1)
         self._replies: dict[int, dict[str, Any]] = {}
         self._events: list[dict[str, Any]] = []
+        self._followed: dict[str, Callable[[dict[str, Any]], None]] = {}
         self._arrived = trio.Event()
         self._ended = False
         self._saying = trio.Lock()
@@ -95,6 +96,8 @@ class Sdk:
                 for line in map(json.loads, lines):
                     if "id" in line:
                         self._replies[line["id"]] = line
+                    elif (take := self._followed.get(line.get("client", ""))) is not None:
+                        take(line)
                     else:
                         self._events.append(line)
                 self._wake()
@@ -145,14 +148,9 @@ class Sdk:
         except trio.TooSlowError:
             raise AssertionError(f"no event {wanted} among {self._events}") from None
 
-    async def next_event(self, client: str) -> dict[str, Any]:
-        """Take the next event of one client, however long it takes."""
-        while True:
-            for event in self._events:
-                if event["client"] == client:
-                    self._events.remove(event)
-                    return event
-            await self._wait_line()
+    def follow(self, client: str, take: Callable[[dict[str, Any]], None]) -> None:
+        """Call `take` with each event of one client, instead of keeping it for `event`."""
+        self._followed[client] = take
 
     def seen(self, **wanted: Any) -> list[dict[str, Any]]:
         """The events that have arrived and that nobody took."""
@@ -222,8 +220,8 @@ class Client:
     async def event(self, event: str, **wanted: Any) -> dict[str, Any]:
         return await self._sdk.event(event=event, client=self.name, **wanted)
 
-    async def next_event(self) -> dict[str, Any]:
-        return await self._sdk.next_event(self.name)
+    def follow(self, take: Callable[[dict[str, Any]], None]) -> None:
+        self._sdk.follow(self.name, take)
 
     async def publication(self, channel: str) -> dict[str, Any]:
         return await self.event("publication", channel=channel)

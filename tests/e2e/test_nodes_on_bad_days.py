@@ -111,9 +111,9 @@ async def fixtures_in_order(start_nodes: StartNodes, get_sdk: GetSdk) -> tuple[S
 Both = tuple[StartNodes, GetSdk]
 
 
-async def gathered(crowd: Crowd, nursery: trio.Nursery, get_sdk: GetSdk, each: int) -> None:
+async def gathered(crowd: Crowd, get_sdk: GetSdk, each: int) -> None:
     for language, codec in (("js", "json"), ("python", "protobuf")):
-        await crowd.gather(nursery, await get_sdk(language, codec), each)
+        await crowd.gather(await get_sdk(language, codec), each)
 
 
 async def test_one_dies_one_stands_still_and_one_is_cut_off_from_redis(fixtures_in_order: Both) -> None:
@@ -134,7 +134,7 @@ async def bad_day(fixtures: Both, *, seed: int, each: int, pause: float) -> None
     async with trio.open_nursery() as nursery:
         balancer = Balancer(nursery, [node.daemon.outside for node in nodes])
         crowd = Crowd(balancer, CHANNELS, ttl=TTL)
-        await gathered(crowd, nursery, get_sdk, each)
+        await gathered(crowd, get_sdk, each)
         nursery.start_soon(crowd.publish, [a, dies.daemon, cut.daemon], pause)
         nursery.start_soon(crowd.look, [a], 0.2)
         await crowd.until(lambda: crowd.acknowledged >= 10)
@@ -249,7 +249,7 @@ async def storm(fixtures: Both, backend: Backend, *, each: int, delay: float, mo
     async with trio.open_nursery() as nursery:
         balancer = Balancer(nursery, [stays.daemon.outside, dies.daemon.outside])
         crowd = Crowd(balancer, CHANNELS, ttl=TTL, tokens=False)
-        await gathered(crowd, nursery, get_sdk, each)
+        await gathered(crowd, get_sdk, each)
         nursery.start_soon(crowd.publish, [stays.daemon], 0.02)
         nursery.start_soon(crowd.look, [stays.daemon], 0.2)
         await crowd.until(lambda: crowd.acknowledged >= 10)
@@ -287,7 +287,7 @@ async def rolling_restart(fixtures: Both, *, each: int, window: float, pause: fl
     async with trio.open_nursery() as nursery:
         balancer = Balancer(nursery, [node.daemon.outside for node in nodes])
         crowd = Crowd(balancer, CHANNELS, ttl=TTL)
-        await gathered(crowd, nursery, get_sdk, each)
+        await gathered(crowd, get_sdk, each)
         nursery.start_soon(crowd.publish, [node.daemon for node in nodes], pause)
         nursery.start_soon(crowd.look, [node.daemon for node in nodes], 0.2)
         await crowd.until(lambda: crowd.acknowledged >= 10)

@@ -235,7 +235,7 @@ async def test_one_server_after_another_is_replaced_under_load(servers: Servers,
         balancer = Balancer(nursery, [daemon.outside for daemon in old])
         crowd = Crowd(balancer, ["quiet:1", "quiet:2"], ttl=60)
         for language, codec in (("js", "json"), ("python", "protobuf")):
-            await crowd.gather(nursery, await get_sdk(language, codec), 6)
+            await crowd.gather(await get_sdk(language, codec), 6)
         nursery.start_soon(crowd.publish, old, 0.03)
         nursery.start_soon(crowd.look, old, 0.2)
         await crowd.until(lambda: crowd.acknowledged >= 10)

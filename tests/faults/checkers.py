@@ -218,6 +218,11 @@ class PresenceChecker:
         """The server answered who is there."""
         self._samples.append(_Sample(asked, answered, frozenset(clients)))
 
+    @property
+    def samples(self) -> int:
+        """How often somebody looked."""
+        return len(self._samples)
+
     def finish(self) -> None:
         """Judge all samples: they may have been logged before what they are judged by."""
         if not self._samples:

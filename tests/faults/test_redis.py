@@ -16,6 +16,7 @@ import pytest
 import trio
 
 from broker.app import open_server
+from broker.engines.redis.address import Server
 from broker.engines.redis.names import Names, slot_of
 from tests.conftest import ErrorLog
 from tests.faults.proxy import Proxy, Way, open_proxy
@@ -23,6 +24,7 @@ from tests.support.crowd import KEPT, Crowd
 from tests.support.peers import House, configured, options
 from tests.support.redis import RedisServer, running_redis
 from tests.support.redis_topologies import RunningRedis, cluster, sentinel, until
+from tests.support.sentinels import HERE, sentinels
 
 KNOWN_WITHIN = 30.0
 """Seconds in which whoever missed something is told, and readiness turns: 5 on a machine that is not busy."""
@@ -359,6 +361,27 @@ async def test_a_failover_to_a_replica_that_lags() -> None:
         assert redis.replicas[0].info("role") == "master"
 
 
+async def test_a_master_that_is_alive_and_was_replaced_is_left_by_all_links() -> None:
+    """It would go on to take publications: nothing is wrong with it but that Sentinels name another one."""
+    async with running_redis() as old, running_redis() as new:
+        words: list[Server | None] = [Server(HERE, old.port)] * 3
+        async with sentinels(words) as servers:
+            asked = ",".join(f"{server.host}:{server.port}" for server in servers)
+            async with open_house({"sentinel_address": asked, "sentinel_master_name": "main"}) as house:
+                await house.api("publish", channel="news", data=1)
+                assert old.ask("DBSIZE") > 0
+                words[0] = Server(HERE, new.port)  # one alone is not believed
+                await readiness(house, True)
+                words[1] = words[0]
+
+                async def left() -> bool:
+                    await house.api("publish", channel="news", data=2)
+                    return new.ask("DBSIZE") > 0 and not old.ask("CLIENT", "LIST", "TYPE", "pubsub")
+
+                await came_true(left)
+                assert await readiness(house, True) == "{}"
+
+
 @pytest.mark.long
 async def test_a_master_that_was_replaced_while_it_stood_still() -> None:
     """It comes back and thinks that it still is the master, until Sentinel tells it otherwise."""
@@ -465,5 +488,10 @@ async def test_a_member_of_a_cluster_that_the_others_cannot_tell() -> None:
             others = [server for server in redis.masters if server is not member]
             for server in others:
                 assert server.ask("CLUSTER", "FORGET", member.ask("CLUSTER", "MYID")) == b"OK"
-            said = await readiness(house, False)
-            assert any(server.address in said for server in others)
+            await readiness(house, False)
+
+            async def all_are_named() -> bool:
+                said = await readiness(house, False)
+                return all(server.address in said for server in others)
+
+            await came_true(all_are_named)
