@@ -103,6 +103,7 @@ ROWS = (
         figure="p99 ms",
         further="W7 / W3p ≤ 1.1",
     ),
+    Row("W8, back after the loss of Redis", "W8", _PEERS, rounds=3),
     Row(
         "W3p, 18,000: longest stall",
         "W3p",
