@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,7 @@ from tests.support.certificates import make_certificate
 from tests.support.patience import PATIENCE
 from tests.support.ports import free_port
 
-pytestmark = [
-    pytest.mark.skipif(bool(PEER), reason="an option of our own"),
-    pytest.mark.skipif(shutil.which("curl") is None, reason="no curl"),
-]
+pytestmark = pytest.mark.skipif(bool(PEER), reason="an option of our own")
 
 
 async def start(broker_process: StartBroker, folder: Path, *, http2: bool) -> Daemon:
