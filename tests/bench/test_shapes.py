@@ -69,7 +69,10 @@ def test_shape_in_protobuf(name: str, server: Target) -> None:
     assert outcome.figures[SHAPES[name].figure] > 0
 
 
-@pytest.mark.parametrize(("transport", "codec"), [("sse", "json"), ("http_stream", "protobuf")])
+@pytest.mark.parametrize(
+    ("transport", "codec"),
+    [("sse", "json"), pytest.param("http_stream", "protobuf", marks=pytest.mark.long)],
+)
 def test_streams_longer_than_a_pong_may_take(transport: str, codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever does not answer the first pings is cut off within 3.9 s."""
     pings = {"insecure": True, "ping_interval": "2s", "pong_timeout": "1900ms"}
