@@ -14,7 +14,8 @@ drives the coroutine calls `begin` again when it is settled.
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Coroutine, Generator
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from typing import Any, Generic, NoReturn, TypeVar
 
 import trio
@@ -165,6 +166,37 @@ def _give_up(coro: Coroutine[Any, Any, object], trap: Any) -> NoReturn:
         except (StopIteration, GeneratorExit):
             raise error from None
         raised = GeneratorExit()  # it waits in its clean-up
+
+
+async def in_order(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Begin each when the one before has ended or waits for a promise, and give the results of all, in their order.
+
+    One that needs a task of its own is finished before the next one begins. If one raises, or this is cancelled, those
+    that have begun are closed where they wait.
+    """
+    results: list[T] = []
+    begun: deque[tuple[bool, Any]] = deque()
+    try:
+        for work in works:
+            done, result = begin(work)
+            begun.append((done, result if done else work))
+            if not done and result is None:
+                await own_task()
+                await _finish(begun, results)
+        await _finish(begun, results)
+    finally:
+        for done, work in begun:
+            if not done:
+                work.close()
+    return results
+
+
+async def _finish(begun: deque[tuple[bool, Any]], results: list[T]) -> None:
+    while begun:
+        done, what = begun[0]
+        result = what if done else await go_on(what)
+        begun.popleft()
+        results.append(result)
 
 
 async def go_on(coro: Coroutine[Any, Any, T]) -> T:

@@ -23,6 +23,9 @@ __all__ = ["HAS_EPOLL", "Readable", "Reader", "Stage", "TaskReader", "open_stage
 HAS_EPOLL: Final = hasattr(select, "epoll")
 _BUDGET = 0.002
 """Seconds of work before other tasks get a turn, also in the middle of a batch."""
+_LINGER: Final = 0.001
+"""Seconds; the shortest time that `epoll.poll` waits. Where somebody was read so short a time ago, more is likely to
+come within as much again."""
 _BATCH = 256
 _FOR_NEWCOMERS = 0.0005
 """Seconds of work for newcomers in a turn; what one of them asks for may take longer."""
@@ -84,10 +87,10 @@ class _Line:
         self.left: dict[int, int] = {}
         self._most = most
 
-    def look(self) -> dict[int, int]:
-        """Descriptor -> its events, of those who are to be served now."""
+    def look(self, within: float = 0) -> dict[int, int]:
+        """Descriptor -> its events, of those who are to be served now; at the latest after so many seconds."""
         if not self.left:
-            self.left = dict(reversed(self.epoll.poll(0, self._most)))
+            self.left = dict(reversed(self.epoll.poll(within, self._most)))
         return self.left
 
 
@@ -170,27 +173,54 @@ class Reader:
         try:
             while True:
                 await trio.lowlevel.wait_readable(self._line.epoll.fileno())
-                turn = self.turn
-                self.reading = True
-                turn.begin()
-                try:
-                    done = self._read()
-                finally:
-                    turn.end()
-                    self.after()
-                    self.reading = False
-                    self._rested = perf_counter()
+                now = perf_counter()
+                lively = now < self._rested + _LINGER
+                end = now + _BUDGET
+                while (done := self._take_turn(end)) and self._rested < end and self._more(linger=lively):
+                    pass
                 if not done:
                     await trio.lowlevel.checkpoint()
         finally:
             self._line.epoll.close()
             self._waiting.epoll.close()
 
-    def _read(self) -> bool:
-        """One turn. False if its time was over before everybody was read."""
+    def _take_turn(self, end: float) -> bool:
+        turn = self.turn
+        self.reading = True
+        turn.begin()
+        try:
+            return self._read(end)
+        finally:
+            turn.end()
+            self.after()
+            self.reading = False
+            self._rested = perf_counter()
+
+    def _more(self, *, linger: bool) -> bool:
+        """Whether there is more to read at once, or within a moment in which nobody else wants a turn. To come here by
+        way of Trio costs as much as two requests (docs/adr/0028-the-reader-stays.md). Nobody stays for a crowd of
+        newcomers."""
+        if self._crowd:
+            return False
+        line = self._line
+        if line.look():
+            return True
+        if not linger:
+            return False
+        others = trio.lowlevel.current_statistics()
+        if (
+            others.tasks_runnable
+            or others.run_sync_soon_queue_size
+            or others.seconds_to_next_deadline < _LINGER
+            or getattr(others.io_statistics, "tasks_waiting_write", 1)  # for the rest of something large
+        ):
+            return False
+        return bool(line.look(_LINGER))
+
+    def _read(self, end: float) -> bool:
+        """What was reported at once. False if the time was over before everybody was read."""
         newcomers = self._waiting.epoll.fileno()
         begin = perf_counter()
-        end = begin + _BUDGET
         left = self._line.look()
         while left:
             fd, events = left.popitem()

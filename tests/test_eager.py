@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from broker.eager import Gate, WaitedInReader, begin, go_on, own_task
+from broker.eager import Gate, Promise, WaitedInReader, begin, go_on, in_order, own_task
 
 pytestmark = pytest.mark.virtual_time
 
@@ -383,3 +383,56 @@ async def visit_until_cancelled(gate: Gate) -> None:
         scope.cancel()
         await gate.wait()
     assert scope.cancelled_caught
+
+
+# ---- many at once ----------------------------------------------------------------------------------------------------
+
+
+async def test_all_are_begun_before_the_first_is_waited_for() -> None:
+    promises = [Promise[int]() for _ in range(3)]
+    begun: list[int] = []
+
+    async def work(number: int) -> int:
+        begun.append(number)
+        return await promises[number].wait()
+
+    waiting = in_order(map(work, range(3)))
+    assert begin(waiting) == (False, promises[0])
+    assert begun == [0, 1, 2]
+    promises[2].settle(20)
+    promises[0].settle(0)
+    assert begin(waiting) == (False, promises[1])
+    promises[1].settle(10)
+    assert begin(waiting) == (True, [0, 10, 20])
+
+
+async def test_one_that_needs_a_task_is_finished_before_the_next_begins() -> None:
+    seen: list[str] = []
+
+    async def waits() -> None:
+        await own_task()
+        await trio.lowlevel.checkpoint()
+        seen.append("waited")
+
+    async def follows() -> None:
+        seen.append("followed")
+
+    works = (work() for work in (waits, follows))
+    waiting = in_order(works)
+    assert begin(waiting) == (False, None)
+    await go_on(waiting)
+    assert seen == ["waited", "followed"]
+
+
+async def test_those_that_have_begun_are_closed_with_it() -> None:
+    ended: list[str] = []
+
+    async def work() -> None:
+        try:
+            await Promise[None]().wait()
+        finally:
+            ended.append("ended")
+
+    with trio.move_on_after(0):
+        await in_order(work() for _ in range(2))
+    assert ended == ["ended", "ended"]

@@ -18,10 +18,10 @@ import structlog
 import trio
 from msgspec import Meta, Raw, Struct
 
-from broker.api.messages import BatchCommand, BatchRequest
+from broker.api.messages import BatchCommand, BatchRequest, PublishRequest
 from broker.api.methods import BAD_REQUEST, INTERNAL, NOT_FOUND, Api, NotEncodable, ToPublish, error_body
 from broker.api.options import HttpApiOptions
-from broker.eager import own_task
+from broker.eager import in_order, own_task
 from broker.hooks import ApiError
 from broker.http1 import Head, Request, response
 from broker.hub import EngineUnavailable, PublishResult
@@ -172,7 +172,8 @@ class HttpApi:
     async def _answer_batch_later(
         self, request: Request, commands: list[BatchCommand | None], at: int, replies: list[bytes], started: float
     ) -> bytes:
-        # `parallel` only allows what an engine that waits could use; one after another is always right
+        # publications in a row are asked for one after another and waited for together: an engine keeps their order;
+        # what `parallel` allows beyond that is not made use of
         try:
             while at < len(commands):
                 if at and at % _PER_TURN == 0:
@@ -180,14 +181,26 @@ class HttpApi:
                     await trio.lowlevel.checkpoint()
                 done = self._publish_some(commands, at, replies)
                 if done == at:
-                    replies.append(_encode(await self._batched(commands[at])))
-                    done += 1
+                    run = _publications(commands[at : at + _PER_TURN - at % _PER_TURN])
+                    if run:
+                        replies += await in_order(map(self._publish_one, run))
+                        done += len(run)
+                    else:
+                        replies.append(_encode(await self._batched(commands[at])))
+                        done += 1
                 at = done
             answer = _replies(replies)
         except NotEncodable as error:
             answer = self._failed("batch", request, error)
         self._counters.api_commands["http", "batch"].add(perf_counter() - started)
         return answer
+
+    async def _publish_one(self, request: PublishRequest) -> bytes:
+        try:
+            result = await self._node.publish(*self._api.publication(request))
+        except (ApiError, EngineUnavailable) as error:
+            return _encode(error_body(self._api.failed("http", "publish", error)))
+        return _batched_position(result)
 
     def _publish_some(self, commands: list[BatchCommand | None], at: int, replies: list[bytes]) -> int:
         """Publish from `at` on, up to another command, or one that may have to wait, or until others should get a
@@ -204,7 +217,7 @@ class HttpApi:
                 else:
                     if result is None:
                         break
-                    replies.append(b'{"publish":%b}' % _position(result) if result.position.offset else _PUBLISHED)
+                    replies.append(_batched_position(result))
                 at += 1
         return at
 
@@ -298,6 +311,20 @@ class HttpApi:
 
 def _published(result: PublishResult) -> bytes:
     return response(200, b'{"result":%b}' % _position(result)) if result.position.offset else _EMPTY_RESULT
+
+
+def _batched_position(result: PublishResult) -> bytes:
+    return b'{"publish":%b}' % _position(result) if result.position.offset else _PUBLISHED
+
+
+def _publications(commands: list[BatchCommand | None]) -> list[PublishRequest]:
+    """Those that `commands` begin with."""
+    publications: list[PublishRequest] = []
+    for command in commands:
+        if command is None or command.publish is None:
+            break
+        publications.append(command.publish)
+    return publications
 
 
 def _position(result: PublishResult) -> bytes:

@@ -17,6 +17,7 @@ from msgspec import Raw, Struct
 from broker.api import messages as m
 from broker.api.failures import EngineFailures
 from broker.channels import Kind, Resolved, acceptable
+from broker.eager import in_order
 from broker.glob import compile_glob
 from broker.hooks import ApiError
 from broker.hub import (
@@ -121,20 +122,31 @@ class Api:
             raise ApiError(*BAD_REQUEST)
         data = _publication_data(request)
         responses: list[Result] = []
-        for channel in request.channels:
+        for at, channel in enumerate(request.channels):
             try:
-                if not channel:
-                    raise ApiError(*BAD_REQUEST)
-                what = _to_publish(channel, self._resolve(channel), request, data)
-                result = self._node.publish_in_turn(*what)
-                if result is None:
-                    result = await self._node.publish(*what)
-                responses.append({"result": _landed(result)})
+                result = self._node.publish_in_turn(*self._to_broadcast(channel, request, data))
             except ApiError as error:
                 responses.append(error_body(error))
-            except EngineUnavailable:
-                responses.append(error_body(ApiError(*INTERNAL)))
+                continue
+            if result is None:  # an engine that has to be asked is asked for all of them at once
+                rest = (self._publish_to(channel, request, data) for channel in request.channels[at:])
+                responses += await in_order(rest)
+                break
+            responses.append({"result": _landed(result)})
         return {"responses": responses}
+
+    def _to_broadcast(self, channel: str, request: m.BroadcastRequest, data: tuple[bytes, bool]) -> ToPublish:
+        if not channel:
+            raise ApiError(*BAD_REQUEST)
+        return _to_publish(channel, self._resolve(channel), request, data)
+
+    async def _publish_to(self, channel: str, request: m.BroadcastRequest, data: tuple[bytes, bool]) -> Result:
+        try:
+            return {"result": _landed(await self._node.publish(*self._to_broadcast(channel, request, data)))}
+        except ApiError as error:
+            return error_body(error)
+        except EngineUnavailable:
+            return error_body(ApiError(*INTERNAL))
 
     # ---- what the server does to connections ----------------------------------------------------------------------
 

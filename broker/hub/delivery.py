@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from typing import final
 
 import structlog
@@ -93,6 +93,25 @@ def _deliver(parcels: Parcels, taken: list[Channel]) -> None:
 
 
 @final
+class _Together:
+    """A block of `Delivery.together`; a generator would cost as much as a message that is read in it."""
+
+    __slots__ = ("_delivery", "_held", "_outer")
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+
+    def __enter__(self) -> None:
+        delivery = self._delivery
+        self._outer = delivery.held
+        self._held = delivery.held = []
+
+    def __exit__(self, *_: object) -> None:
+        self._delivery.held = self._outer
+        let_go(self._held)
+
+
+@final
 class Delivery:
     """What the engine calls. Synchronous; hands everything to the channel it is for.
 
@@ -127,19 +146,12 @@ class Delivery:
                 return local.wait_room
         return None
 
-    @contextmanager
-    def together(self) -> Iterator[None]:
+    def together(self) -> AbstractContextManager[None]:
         """What is published within leaves together, one send per subscriber and channel, at the end of the block.
 
         There must be no await in it: what others do meanwhile would come too early.
         """
-        outer = self.held
-        held = self.held = []
-        try:
-            yield
-        finally:
-            self.held = outer
-            let_go(held)
+        return _Together(self)
 
     def join(self, channel: str, info: ClientInfo) -> None:
         local = self._channels.get(channel)

@@ -23,6 +23,8 @@ def unpack_publication(data: bytes) -> Publication:
     size = len(data)
     if size > 2 and data[0] == 0x22 and data[1] == size - 2 < 128:
         return Publication(data[2:])  # a short payload and nothing else, as most are
+    if size > 130 and data[0] == 0x22 and data[1] > 127 > data[2] and (data[1] & 127 | data[2] << 7) == size - 3:
+        return Publication(data[3:])  # the same with a longer one
     try:
         m = pb.Publication.FromString(data)
     except DecodeError:

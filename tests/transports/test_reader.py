@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 
@@ -195,6 +196,34 @@ async def test_dropping_twice_is_nothing() -> None:
         await settled()
         assert pair.events == []
         assert len(reader) == 0
+
+
+async def test_it_waits_a_moment_for_more_while_nobody_else_wants_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_module, "_LINGER", 60.0)
+    monkeypatch.setattr(reader_module, "_BUDGET", 60.0)
+    look = reader_module._Line.look
+    moments: list[float] = []
+
+    def look_and_say_more(line: reader_module._Line, within: float = 0) -> dict[int, int]:
+        if within:
+            moments.append(within)
+            pair.ours.send(b"x")
+        return look(line)
+
+    monkeypatch.setattr(reader_module._Line, "look", look_and_say_more)
+    async with open_pairs(1) as (reader, (pair,)):
+        reader._rested = time.perf_counter()
+        third = trio.Event()
+
+        def count(_: Pair) -> None:
+            if len(pair.events) == 3:
+                third.set()
+
+        pair.then = count
+        pair.ours.send(b"x")
+        await third.wait()
+        assert moments == [60.0, 60.0]  # after the third somebody else could run
+        assert pair.events == ["readable"] * 3
 
 
 # ---- newcomers ------------------------------------------------------------------------------------------------------

@@ -60,7 +60,8 @@ class Call(Promise[Any]):
 class Link:
     """A link that stands, and a `Readable`. `gone` is set when it ends, and `why` tells the reason.
 
-    `server` is what it leads to, in words; `identity` is the run of that server (`run_id`), known after the login.
+    `server` is what it leads to, in words; `identity` is the run of that server (`run_id`), known after the login;
+    `answered` counts replies.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class Link:
         self._together = together
         self._reader = hiredis.Reader()
         self._calls: deque[Call] = deque()
-        self._answered = 0
+        self.answered = 0
         self._out: list[bytes] = []
         self._queued = 0
         self._sending = False  # in a task: the kernel did not take everything
@@ -104,6 +105,11 @@ class Link:
     def waiting(self) -> int:
         """Replies that are to come."""
         return len(self._calls)
+
+    @property
+    def called(self) -> int:
+        """Calls so far."""
+        return self.answered + len(self._calls)
 
     # ---- calls ----------------------------------------------------------------------------------------------------
 
@@ -245,7 +251,7 @@ class Link:
         while (reply := gets()) is not False:
             if not calls:
                 raise hiredis.ProtocolError("a reply that nobody asked for")
-            self._answered += 1
+            self.answered += 1
             calls.popleft().settle(reply)
             if clock() > until:
                 return trio.lowlevel.checkpoint
@@ -260,7 +266,7 @@ class Link:
                 if full is not None:
                     return full
             elif calls:
-                self._answered += 1
+                self.answered += 1
                 calls.popleft().settle(reply)
             else:
                 raise hiredis.ProtocolError("a reply that nobody asked for")
@@ -308,6 +314,6 @@ class Link:
                 continue
             while marks and marks[0][0] <= now - self._timeout:
                 _, called = marks.popleft()
-                if self._answered < called:
+                if self.answered < called:
                     self.close(f"no reply within {self._timeout:g} s")
-            marks.append((now, self._answered + len(self._calls)))
+            marks.append((now, self.called))
