@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import sys
@@ -12,10 +13,12 @@ from typing import Any
 import trio
 
 from broker.client import Client, ReplyError, connect
-from tests.e2e.daemon import Daemon, merged
+from tests.e2e.cluster import over_redis, wait_known
+from tests.e2e.daemon import API_KEY, Daemon, merged
 from tests.e2e.http import request
 from tests.support.patience import PATIENCE
 from tests.support.ports import free_port
+from tests.support.redis import running_redis
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "hooks.md").read_text()
 APP, TOLD, FASTAPI = re.findall(r"^```python\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
@@ -117,13 +120,51 @@ async def test_the_functions_that_are_told(tmp_path: Path) -> None:
         daemon.process.wait()
 
 
+async def open_backend(folder: Path, port: int, server: Daemon) -> trio.Process:
+    (folder / "backend.py").write_text(FASTAPI)
+    command = [sys.executable, "-m", "uvicorn", "backend:api", "--port", str(port), "--log-level", "warning"]
+    environment = {**os.environ, "BROKER_URL": server.http, "BROKER_API_KEY": API_KEY}
+    return await trio.lowlevel.open_process(command, cwd=folder, env=environment)
+
+
+def telling(port: int) -> dict[str, Any]:
+    config = json.loads(TOLD_OVER_HTTP.replace("127.0.0.1:3000", f"127.0.0.1:{port}"))
+    return merged(merged(config, ANYBODY), AT_ONCE)
+
+
+async def test_a_node_that_was_killed_occupies_nothing(tmp_path: Path) -> None:
+    port = free_port()
+    async with running_redis() as redis:
+        daemons: list[Daemon] = []
+        for name in ("stays", "dies"):
+            folder = tmp_path / name
+            folder.mkdir()
+            daemons.append(Daemon(folder, over_redis(telling(port), redis.address)))
+        stays, dies = daemons
+        backend = await open_backend(tmp_path, port, stays)
+        try:
+            for daemon in daemons:
+                await daemon.ready()
+            await wait_known(daemons)
+            with trio.fail_after(PATIENCE):
+                async with connect(stays.websocket) as client, client.subscribe("chat:kept"):
+                    await seen(port, occupied=["chat:kept"])
+                    async with connect(dies.websocket) as other, other.subscribe("chat:lost"):
+                        await seen(port, occupied=["chat:kept", "chat:lost"])
+                        dies.process.kill()
+                        assert await seen(port, occupied=["chat:kept"]) == []
+        finally:
+            backend.kill()
+            await backend.wait()
+            for daemon in daemons:
+                daemon.process.kill()
+                daemon.process.wait()
+
+
 async def test_the_backend_that_is_told(tmp_path: Path) -> None:
     port = free_port()
-    (tmp_path / "backend.py").write_text(FASTAPI)
-    command = [sys.executable, "-m", "uvicorn", "backend:api", "--port", str(port), "--log-level", "warning"]
-    backend = await trio.lowlevel.open_process(command, cwd=tmp_path)
-    config = json.loads(TOLD_OVER_HTTP.replace("127.0.0.1:3000", f"127.0.0.1:{port}"))
-    daemon = Daemon(tmp_path, merged(merged(config, ANYBODY), AT_ONCE))
+    daemon = Daemon(tmp_path, telling(port))
+    backend = await open_backend(tmp_path, port, daemon)
     try:
         await daemon.ready()
         with trio.fail_after(PATIENCE):
@@ -148,7 +189,7 @@ async def seen(port: int, occupied: list[str]) -> list[Any]:
     while True:
         try:
             told = (await request(port, "GET", "/seen")).json()
-        except OSError:  # it is about to start
+        except (OSError, ValueError):  # it is about to start, or the server that it asks is
             told = {}
         if told.get("occupied") == occupied:
             return told["gone"]  # type: ignore[no-any-return]
