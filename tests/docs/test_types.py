@@ -38,14 +38,15 @@ def test_a_strict_checker_agrees(tmp_path: Path) -> None:
     files = sorted(file.name for file in tmp_path.glob("*.py"))
     cache = ROOT / ".mypy_cache" / "guide"  # of its own: other options than the linter's make each other's worthless
     checked = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--cache-dir", str(cache), *files],
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(cache), *files],
         cwd=tmp_path,
         env={**os.environ, "MYPYPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
     )
-    errors = [line for line in checked.stdout.splitlines() if ": error: " in line]
+    # not of stubs of ours: those of an installed package are nobody's business
+    errors = [line for line in checked.stdout.splitlines() if ": error: " in line and line.split(":")[0] in files]
     assert [(line.split(":")[0], line.rsplit("[", 1)[-1]) for line in errors] == [
         ("wrong.py", "type-var]"),
         ("wrong.py", "call-arg]"),
