@@ -12,7 +12,7 @@ import pytest
 
 try:
     from pytest_trio import trio_fixture
-except ImportError:  # then there are no tests on Trio either
+except ImportError:
     trio_fixture = None
 
 __all__ = ["broker_config", "broker_server"]
@@ -33,7 +33,14 @@ def broker_server(broker_config: dict[str, Any]) -> Iterator[Any]:
         yield server
 
 
-if trio_fixture is not None:
+if trio_fixture is None:
+
+    @pytest.fixture
+    def broker_in_memory() -> None:
+        """Says what is missing."""
+        pytest.fail("broker_in_memory is for tests on Trio: pip install pytest-trio", pytrace=False)
+
+else:
 
     @trio_fixture  # type: ignore[untyped-decorator]
     async def broker_in_memory(broker_config: dict[str, Any]) -> AsyncIterator[Any]:
@@ -47,7 +54,7 @@ if trio_fixture is not None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests with a broker in memory run in virtual time."""
     for item in items:
-        if "broker_in_memory" in getattr(item, "fixturenames", ()):
+        if trio_fixture is not None and "broker_in_memory" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.trio(run=_run_in_virtual_time), append=False)
 
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import structlog
+
 from broker.auth import TokenVerifier
 from broker.channels import Channels
-from broker.config import Config
+from broker.config import Config, hooks_advice
 from broker.hooks import Hooks, Proxies, http_backends, with_python
 from broker.observe import Counters
 from broker.reader import Stage
 from broker.sessions import Rules
 
 __all__ = ["Clock", "make_rules"]
+
+_log = structlog.get_logger("broker")
 
 Clock = Callable[[], float]
 """Unix seconds."""
@@ -55,6 +59,8 @@ def make_rules(
     backends = http_backends(proxies, counters.hooks, stage)
     if hooks is not None:
         backends = with_python(backends, hooks, counters.hooks)
+        for line in hooks_advice(config, hooks.http_headers):
+            _log.warning(line)
     return Rules(
         client=config.client,
         channels=Channels(config.channel, backends.channel_hooks),

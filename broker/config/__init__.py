@@ -1,5 +1,6 @@
 """The configuration: where it comes from, its types and its rules."""
 
+from broker.config.advice import hooks_advice
 from broker.config.dump import as_tree, as_variables, file_tree, written_as
 from broker.config.errors import ConfigError
 from broker.config.load import Loaded, Sources, configure, load, reloader
@@ -20,6 +21,7 @@ __all__ = [
     "configure",
     "file_tree",
     "format_duration",
+    "hooks_advice",
     "load",
     "reloader",
     "waits_for_restart",

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
+from broker.config.proxies import used_proxies
 from broker.config.root import Config
+from broker.glob import compile_glob
 
-__all__ = ["advice"]
+__all__ = ["advice", "hooks_advice"]
+
+_ANY_PAGE: Final = "https://any-page.invalid"
 
 
 def advice(config: Config) -> Iterator[str]:
@@ -27,16 +32,27 @@ def advice(config: Config) -> Iterator[str]:
             yield 'client.allowed_origins: "*" lets pages of every site connect'
         elif origin.startswith("*") and not origin.startswith(("*.", "*://")):
             yield f'client.allowed_origins: "{origin}" also matches names that merely end so; write "*.{origin[1:]}"'
-    connect = config.client.proxy.connect
-    if connect.enabled and "*" in config.client.allowed_origins and "cookie" in map(str.lower, connect.http_headers):
-        yield (
-            'INSECURE: client.allowed_origins is "*" and the connect proxy gets cookies: '
-            "pages of every site can connect as your users"
-        )
+    forwarding = {path: proxy.http_headers for path, proxy in used_proxies(config).items()}
+    yield from _forged(config, {f"{path}.http_headers": names for path, names in forwarding.items()})
     if config.workers == "auto" and not config.engine_is_shared:
         yield "workers: auto is one worker here: the memory engine lives in one process"
     if config.prometheus.enabled and not config.http_server.internal_port and reach:
         yield "prometheus.enabled: metrics are on the public port; http_server.internal_port takes them off it"
+
+
+def hooks_advice(config: Config, http_headers: Iterable[str]) -> Iterator[str]:
+    """The same for hooks in Python that want these headers of clients' requests."""
+    yield from _forged(config, {"Hooks(http_headers=…)": http_headers})
+
+
+def _forged(config: Config, forwarded: Mapping[str, Iterable[str]]) -> Iterator[str]:
+    """A browser sends its user's cookies whichever page asks it to connect: the list of origins is the only guard."""
+    keys = [key for key, names in forwarded.items() if "cookie" in map(str.lower, names)]
+    if keys and any(compile_glob(origin).fullmatch(_ANY_PAGE) for origin in config.client.allowed_origins):
+        yield (
+            f"INSECURE: client.allowed_origins lets every page connect, and cookies are sent on ({', '.join(keys)}): "
+            "pages of every site can act as your users. List your own origins"
+        )
 
 
 def _on_loopback(address: str) -> bool:

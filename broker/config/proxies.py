@@ -15,7 +15,7 @@ from broker.hooks import DEFAULT
 from broker.hooks.options import ProxyOptions, StateOptions
 from broker.tls import TlsOptions
 
-__all__ = ["proxy_problems", "with_proxy_tls"]
+__all__ = ["proxy_problems", "used_proxies", "with_proxy_tls"]
 
 Problem = tuple[str, str]
 
@@ -27,22 +27,29 @@ _MOST_TEXT: Final = 123
 
 def proxy_problems(config: Config) -> Iterator[Problem]:
     """What is wrong with the proxies that are used."""
+    named = {proxy.name for proxy in config.proxies}
+    for path, name, _ in _references(config):
+        if name != DEFAULT and name not in named:
+            yield path, f"no such proxy: {quoted(name)}"
+    for path, proxy in used_proxies(config).items():
+        yield from _proxy(path, proxy)
+    yield from _state(config.channel.state)
+
+
+def used_proxies(config: Config) -> dict[str, ProxyOptions]:
+    """The proxies that something asks, by their paths."""
     named = {proxy.name: proxy for proxy in config.proxies}
     used: dict[str, ProxyOptions] = {}
     for kind in _CLIENT_KINDS:
         switched = getattr(config.client.proxy, kind)
         if switched.enabled:
             used[f"client.proxy.{kind}"] = switched
-    for path, name, default in _references(config):
+    for _, name, default in _references(config):
         if name == DEFAULT:
             used[default] = next(value for _, value in values_at(config, default))
         elif name in named:
             used[f"proxies[{name}]"] = named[name]
-        else:
-            yield path, f"no such proxy: {quoted(name)}"
-    for path, proxy in used.items():
-        yield from _proxy(path, proxy)
-    yield from _state(config.channel.state)
+    return used
 
 
 def _state(options: StateOptions) -> Iterator[Problem]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable
-from typing import Any, Final, Generic, TypeVar
+from typing import Annotated, Any, Final, Generic, TypeAlias, TypeVar
 
 import attrs
 import msgspec
@@ -80,6 +80,10 @@ def request_body(event: object, *, binary: bool, with_meta: bool) -> bytes:
 # ---- answers ------------------------------------------------------------------------------------------------------
 
 
+_Time: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""Unix seconds, as Centrifugo can hold them: beyond, it is no answer."""
+
+
 class _Error(Struct, forbid_unknown_fields=True):
     code: int | None = 0
     message: str | None = ""
@@ -110,7 +114,7 @@ class _Override(Struct, forbid_unknown_fields=True):
 
 
 class _Subscribe(Struct, forbid_unknown_fields=True):
-    expire_at: int | None = 0
+    expire_at: _Time | None = 0
     info: Raw = Raw()
     b64info: str | None = ""
     data: Raw = Raw()
@@ -121,7 +125,7 @@ class _Subscribe(Struct, forbid_unknown_fields=True):
 
 class _Connect(Struct, forbid_unknown_fields=True):
     user: str | None = ""
-    expire_at: int | None = 0
+    expire_at: _Time | None = 0
     info: Raw = Raw()
     b64info: str | None = ""
     data: Raw = Raw()
@@ -133,7 +137,7 @@ class _Connect(Struct, forbid_unknown_fields=True):
 
 class _Refresh(Struct, forbid_unknown_fields=True):
     expired: bool | None = False
-    expire_at: int | None = 0
+    expire_at: _Time | None = 0
     info: Raw = Raw()
     b64info: str | None = ""
     meta: Raw = Raw()
@@ -232,13 +236,16 @@ def _publish(raw: _Publish) -> ev.PublishResult:
         data = bytes(raw.data)  # here it wins over its base64 twin, and JSON null counts
     elif raw.b64data:
         data = _unbase64(raw.b64data)
+    version = raw.version or 0
+    if not 0 <= version <= 2**64 - 1:
+        raise HookFailed(f"the answer holds a version that there is not: {version}")
     return ev.PublishResult(
         data=data,
         skip_history=bool(raw.skip_history),
         tags=raw.tags,
         idempotency_key=raw.idempotency_key or "",
         delta=bool(raw.delta),
-        version=raw.version or 0,
+        version=version,
         version_epoch=raw.version_epoch or "",
     )
 

@@ -41,7 +41,7 @@ async def tokens(prompt: str) -> AsyncIterator[str]:
         yield word + " "
 
 
-async def main(port: int = 8000) -> None:
+async def main(port: int) -> None:
     hooks = Hooks()
     config = CONFIG | {"http_server": {"address": "127.0.0.1", "port": port}}
 
@@ -65,4 +65,7 @@ async def main(port: int = 8000) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, *map(int, sys.argv[1:]))
+    try:
+        trio.run(main, int(sys.argv[1]) if len(sys.argv) > 1 else 8000)
+    except* KeyboardInterrupt:
+        pass

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from broker.config import hooks_advice
+
 if TYPE_CHECKING:
     from tests.config.conftest import Scene
 
@@ -209,12 +211,36 @@ ADVICE: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def test_cookies_need_a_list_of_origins(scene: Scene) -> None:
-    connect = {"enabled": True, "endpoint": "http://backend", "http_headers": ["Cookie"]}
-    file = {"client": {"allowed_origins": ["*"], "proxy": {"connect": connect}}}
-    assert any("the connect proxy gets cookies" in line for line in scene.load(file).advice)
-    file["client"]["allowed_origins"] = ["https://example.com"]
-    assert list(scene.load(file).advice) == []
+@pytest.mark.parametrize("origin", ["*", "https://*", "*://*", "http*"])
+def test_cookies_need_a_list_of_origins(scene: Scene, origin: str) -> None:
+    """Centrifugo takes it, so a drop-in has to start; but it says so, with the keys."""
+    proxy = {"endpoint": "http://backend", "http_headers": ["X-Device", "Cookie"]}
+    file: dict[str, Any] = {
+        "client": {"allowed_origins": [origin], "proxy": {"connect": {"enabled": True, **proxy}, "refresh": proxy}},
+        "rpc": {"without_namespace": {"proxy_enabled": True, "proxy_name": "other"}},
+        "channel": {"without_namespace": {"subscribe_proxy_enabled": True}, "proxy": {"subscribe": proxy}},
+        "proxies": [{"name": "other", **proxy}, {"name": "unused", **proxy}],
+    }
+    (line,) = [line for line in scene.load(file).advice if line.startswith("INSECURE: ")]
+    assert line == (
+        "INSECURE: client.allowed_origins lets every page connect, and cookies are sent on "
+        "(client.proxy.connect.http_headers, channel.proxy.subscribe.http_headers, proxies[other].http_headers): "
+        "pages of every site can act as your users. List your own origins"
+    )
+    assert line in scene.load(file).warnings
+    for some in (["https://example.com"], ["https://*.example.com"], []):
+        file["client"]["allowed_origins"] = some
+        assert list(scene.load(file).advice) == []
+
+
+def test_cookies_for_functions_need_a_list_of_origins(scene: Scene) -> None:
+    everybody = scene.load({"client": {"allowed_origins": ["*"]}}).config
+    (line,) = hooks_advice(everybody, {"cookie"})
+    assert line.startswith("INSECURE: client.allowed_origins lets every page connect")
+    assert "Hooks(http_headers=…)" in line
+    assert list(hooks_advice(everybody, {"x-device"})) == []
+    some = scene.load({"client": {"allowed_origins": ["https://a.example"]}}).config
+    assert list(hooks_advice(some, {"cookie"})) == []
 
 
 @pytest.mark.parametrize(("file", "line"), ADVICE, ids=[line for _, line in ADVICE])

@@ -17,7 +17,7 @@ PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def test_the_tests_of_the_guide_pass_and_can_fail(tmp_path: Path) -> None:
-    anywhere, config, on_trio, _ = PYTHON.findall(GUIDE.read_text())
+    config, anywhere, on_trio, _ = PYTHON.findall(GUIDE.read_text())
     (tmp_path / "pytest.ini").write_text("[pytest]\ntrio_mode = true\nfilterwarnings = error\n")
     (tmp_path / "conftest.py").write_text(config)
     (tmp_path / "test_anywhere.py").write_text(anywhere)
