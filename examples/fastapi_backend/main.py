@@ -4,9 +4,11 @@
     uvicorn main:api --port 3001              # in this folder
     broker --config config.json               # in another terminal
 
-Then ask for a token (a real application would look at its login first), and connect with it:
+Then ask for a token (a real application would look at its login first), connect with it, report something to the
+backend by RPC, and hear what it publishes:
 
     curl -X POST localhost:3001/token/ada
+    python listen.py ada "all is well"
 """
 
 import os

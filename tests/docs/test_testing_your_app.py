@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -37,6 +38,20 @@ def test_the_tests_of_the_guide_pass_and_can_fail(tmp_path: Path) -> None:
     )
     assert "2 passed, 1 failed, 1 error" in _counts(result.stdout), result.stdout + result.stderr
     assert "client.nonsense: unknown key" in result.stdout
+
+
+def test_without_pytest_trio_it_says_so(tmp_path: Path) -> None:
+    (tmp_path / "test_on_trio.py").write_text("def test(broker_in_memory):\n    pass\n")
+    hidden = "import sys; sys.modules['pytest_trio'] = None; import pytest; sys.exit(pytest.main())"
+    result = subprocess.run(
+        [sys.executable, "-c", hidden],
+        cwd=tmp_path,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "-q -p broker.pytest_plugin"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE * 4,
+    )
+    assert "pip install pytest-trio" in result.stdout, result.stdout + result.stderr
 
 
 def _counts(output: str) -> str:

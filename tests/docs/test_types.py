@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "hooks.md").read_text()
-EXAMPLES = ("chat/hooks.py", "fastapi_backend/main.py", "ai_stream/main.py")
+EXAMPLES = ("chat/hooks.py", "fastapi_backend/main.py", "fastapi_backend/listen.py", "ai_stream/main.py")
 WRONG = """
 from broker.hooks import Hooks, RpcEvent, RpcResult
 

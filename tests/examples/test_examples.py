@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -214,6 +215,11 @@ async def test_a_fastapi_backend(tmp_path: Path) -> None:
             token = (await request(port, "POST", "/token/ada")).json()["token"]
             async with connect(at(daemon.port), token=token) as ada:
                 await check_teams(ada)
+            env = {**os.environ, "APP_URL": f"http://127.0.0.1:{port}", "BROKER_WEBSOCKET": at(daemon.port)}
+            command = [sys.executable, "listen.py", "ada", "all is well"]
+            with trio.fail_after(PATIENCE):
+                heard = await trio.run_process(command, cwd=folder, env=env, capture_stdout=True)
+            assert json.loads(heard.stdout) == {"report": "all is well", "from": "ada"}
 
 
 async def check_teams(ada: Client) -> None:
@@ -227,3 +233,19 @@ async def check_teams(ada: Client) -> None:
         assert told == {"report": {"all": "well"}, "from": "ada"}
     with pytest.raises(ReplyError, match="no such method"):
         await ada.rpc("other")
+
+
+async def test_the_program_with_a_broker_inside_ends_quietly() -> None:
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "main.py", str(free_port())],
+        cwd=EXAMPLES / "ai_stream",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with trio.fail_after(PATIENCE):
+        assert (await process.stdout.receive_some()).startswith(b"answering on port")
+        process.send_signal(signal.SIGINT)
+        assert await process.stderr.receive_some() == b""
+        assert await process.wait() == 0

@@ -295,3 +295,10 @@ async def test_a_heavy_function_is_named() -> None:
 async def test_there_is_no_server_before_it_runs() -> None:
     with pytest.raises(RuntimeError, match="does not run yet"):
         _ = Hooks().server
+
+
+async def test_cookies_that_every_page_can_bring_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    for origin, warned in (("https://app.example", False), ("*", True)):
+        async with open_house(secured(client={"allowed_origins": [origin]}), hooks=Hooks(http_headers=["Cookie"])):
+            pass
+        assert ("cookies are sent on (Hooks(http_headers=…))" in caplog.text) is warned
