@@ -23,9 +23,6 @@ __all__ = ["HAS_EPOLL", "Readable", "Reader", "Stage", "TaskReader", "open_stage
 HAS_EPOLL: Final = hasattr(select, "epoll")
 _BUDGET = 0.002
 """Seconds of work before other tasks get a turn, also in the middle of a batch."""
-_LINGER: Final = 0.001
-"""Seconds; the shortest time that `epoll.poll` waits. Where somebody was read so short a time ago, more is likely to
-come within as much again."""
 _BATCH = 256
 _FOR_NEWCOMERS = 0.0005
 """Seconds of work for newcomers in a turn; what one of them asks for may take longer."""
@@ -87,10 +84,10 @@ class _Line:
         self.left: dict[int, int] = {}
         self._most = most
 
-    def look(self, within: float = 0) -> dict[int, int]:
-        """Descriptor -> its events, of those who are to be served now; at the latest after so many seconds."""
+    def look(self) -> dict[int, int]:
+        """Descriptor -> its events, of those who are to be served now."""
         if not self.left:
-            self.left = dict(reversed(self.epoll.poll(within, self._most)))
+            self.left = dict(reversed(self.epoll.poll(0, self._most)))
         return self.left
 
 
@@ -173,10 +170,8 @@ class Reader:
         try:
             while True:
                 await trio.lowlevel.wait_readable(self._line.epoll.fileno())
-                now = perf_counter()
-                lively = now < self._rested + _LINGER
-                end = now + _BUDGET
-                while (done := self._take_turn(end)) and self._rested < end and self._more(linger=lively):
+                end = perf_counter() + _BUDGET
+                while (done := self._take_turn(end)) and self._rested < end and self._more():
                     pass
                 if not done:
                     await trio.lowlevel.checkpoint()
@@ -196,26 +191,10 @@ class Reader:
             self.reading = False
             self._rested = perf_counter()
 
-    def _more(self, *, linger: bool) -> bool:
-        """Whether there is more to read at once, or within a moment in which nobody else wants a turn. To come here by
-        way of Trio costs as much as two requests (docs/adr/0028-the-reader-stays.md). Nobody stays for a crowd of
-        newcomers."""
-        if self._crowd:
-            return False
-        line = self._line
-        if line.look():
-            return True
-        if not linger:
-            return False
-        others = trio.lowlevel.current_statistics()
-        if (
-            others.tasks_runnable
-            or others.run_sync_soon_queue_size
-            or others.seconds_to_next_deadline < _LINGER
-            or getattr(others.io_statistics, "tasks_waiting_write", 1)  # for the rest of something large
-        ):
-            return False
-        return bool(line.look(_LINGER))
+    def _more(self) -> bool:
+        """Whether there is more to read at once: to come here by way of Trio costs as much as two requests. Never for a
+        crowd of newcomers (docs/adr/0028-the-reader-looks-again.md)."""
+        return not self._crowd and bool(self._line.look())
 
     def _read(self, end: float) -> bool:
         """What was reported at once. False if the time was over before everybody was read."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 
@@ -198,32 +197,23 @@ async def test_dropping_twice_is_nothing() -> None:
         assert len(reader) == 0
 
 
-async def test_it_waits_a_moment_for_more_while_nobody_else_wants_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_module, "_LINGER", 60.0)
+async def test_it_looks_once_more_before_it_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has come while others were served is read in the same turn, within the budget."""
     monkeypatch.setattr(reader_module, "_BUDGET", 60.0)
-    look = reader_module._Line.look
-    moments: list[float] = []
+    async with open_pairs(2) as (_, (first, second)), trio.open_nursery() as nursery:
+        read: list[bytes] = []
 
-    def look_and_say_more(line: reader_module._Line, within: float = 0) -> dict[int, int]:
-        if within:
-            moments.append(within)
-            pair.ours.send(b"x")
-        return look(line)
+        async def look() -> None:
+            read.append(second.came)
 
-    monkeypatch.setattr(reader_module._Line, "look", look_and_say_more)
-    async with open_pairs(1) as (reader, (pair,)):
-        reader._rested = time.perf_counter()
-        third = trio.Event()
+        def more(_: Pair) -> None:
+            nursery.start_soon(look)
+            second.ours.send(b"y")
 
-        def count(_: Pair) -> None:
-            if len(pair.events) == 3:
-                third.set()
-
-        pair.then = count
-        pair.ours.send(b"x")
-        await third.wait()
-        assert moments == [60.0, 60.0]  # after the third somebody else could run
-        assert pair.events == ["readable"] * 3
+        first.then = more
+        first.ours.send(b"x")
+        await settled()
+        assert read == [b"y"]
 
 
 # ---- newcomers ------------------------------------------------------------------------------------------------------
