@@ -54,6 +54,17 @@ def _optional_payload(value: object) -> bytes | None:
     return None if value is None else _payload(value)
 
 
+def _unix_seconds(result: object, field: attrs.Attribute[int], value: object) -> None:
+    """A float of `time.time()` is what is written by mistake: say so where it is made, not to the client."""
+    if not isinstance(value, int) or not -(2**63) <= value < 2**63:
+        raise ValueError(f"{field.name} is an int, of Unix seconds, not {value!r}")
+
+
+def _version(result: object, field: attrs.Attribute[int], value: object) -> None:
+    if not isinstance(value, int) or not 0 <= value < 2**64:
+        raise ValueError(f"{field.name} is an int from 0 to 2**64 - 1, not {value!r}")
+
+
 # ---- what is asked ------------------------------------------------------------------------------------------------
 
 
@@ -247,7 +258,7 @@ class ConnectResult:
     """
 
     user: str = ""
-    expire_at: int = 0
+    expire_at: int = attrs.field(default=0, validator=_unix_seconds)
     info: bytes = attrs.field(default=b"", converter=_payload)
     data: bytes = attrs.field(default=b"", converter=_payload)
     channels: Sequence[str] = ()
@@ -261,7 +272,7 @@ class RefreshResult:
     """The connection lives on until `expire_at`, or has `expired`. None leaves `info` and `meta` as they are."""
 
     expired: bool = False
-    expire_at: int = 0
+    expire_at: int = attrs.field(default=0, validator=_unix_seconds)
     info: bytes | None = attrs.field(default=None, converter=_optional_payload)
     meta: bytes | None = attrs.field(default=None, converter=_optional_payload)
 
@@ -271,7 +282,7 @@ class RefreshResult:
 class SubscribeResult:
     """The client may subscribe. `info` is what others see of it in the channel, `data` comes with the answer."""
 
-    expire_at: int = 0
+    expire_at: int = attrs.field(default=0, validator=_unix_seconds)
     info: bytes = attrs.field(default=b"", converter=_payload)
     data: bytes = attrs.field(default=b"", converter=_payload)
     override: Override = attrs.field(factory=Override)
@@ -287,7 +298,7 @@ class PublishResult:
     tags: Mapping[str, str] | None = None
     idempotency_key: str = ""
     delta: bool = False
-    version: int = 0
+    version: int = attrs.field(default=0, validator=_version)
     version_epoch: str = ""
 
 
@@ -297,7 +308,7 @@ class SubRefreshResult:
     """The subscription lives on until `expire_at`, or has `expired`."""
 
     expired: bool = False
-    expire_at: int = 0
+    expire_at: int = attrs.field(default=0, validator=_unix_seconds)
     info: bytes = attrs.field(default=b"", converter=_payload)
 
 

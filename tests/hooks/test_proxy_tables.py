@@ -435,7 +435,8 @@ async def test_redirects_lead_nowhere(backend: Backend, error_log: Any) -> None:
         client = await house.connected(token=token("42"))
         for status in (300, 301, 302, 303, 305, 307, 308):
             await backend.answer("/elsewhere", {"result": {"data": "secret"}})
-            await backend.answer("/rpc", status=status, headers={"Location": backend.url("/elsewhere")})
+            there = {"Location": backend.url("/elsewhere")}
+            await backend.answer("/rpc", {"result": {"data": "no"}}, status=status, headers=there)
             assert (await client.ask(rpc={"method": "x"}))["error"] == INTERNAL
             assert len(await backend.requests("/rpc")) == 1
             assert await backend.requests("/elsewhere") == []

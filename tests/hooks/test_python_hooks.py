@@ -17,6 +17,7 @@ from broker.hooks import (
     ConnectResult,
     Hooks,
     PublishEvent,
+    PublishResult,
     RefreshEvent,
     RefreshResult,
     RpcEvent,
@@ -302,3 +303,32 @@ async def test_cookies_that_every_page_can_bring_are_warned_of(caplog: pytest.Lo
         async with open_house(secured(client={"allowed_origins": [origin]}), hooks=Hooks(http_headers=["Cookie"])):
             pass
         assert ("cookies are sent on (Hooks(http_headers=…))" in caplog.text) is warned
+
+
+@pytest.mark.parametrize("value", [1_700_000_060.5, "1700000060", None, 2**63, -(2**63) - 1], ids=repr)
+@pytest.mark.parametrize("kind", ["connect", "subscribe"])
+async def test_a_time_that_is_none(kind: str, value: Any, error_log: Any) -> None:
+    """`time.time() + 60` is a float: the traceback leads to it, and the client gets what a bug gives it."""
+    error_log.expect("it raised ValueError")
+    app = Hooks()
+
+    @app.on.connect()
+    async def connect(event: ConnectEvent) -> ConnectResult:
+        return ConnectResult(user="42", expire_at=value if kind == "connect" else 0)
+
+    @app.on.subscribe("*")
+    async def subscribe(event: SubscribeEvent) -> SubscribeResult:
+        return SubscribeResult(expire_at=value)
+
+    async with open_house(secured(), hooks=app) as house:
+        client = await house.client()
+        reply = await client.ask(connect={})
+        if kind == "subscribe":
+            reply = await client.ask(subscribe={"channel": "news"})
+        assert reply["error"]["code"] == 100
+
+
+@pytest.mark.parametrize("value", [-1, 2**64, 1.5, "1", None], ids=repr)
+def test_a_version_that_is_none(value: Any) -> None:
+    with pytest.raises(ValueError, match="version is an int"):
+        PublishResult(version=value)
