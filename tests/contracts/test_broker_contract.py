@@ -4,6 +4,7 @@ of Redis each way of running it is one (tests/support/redis_topologies.py)."""
 from __future__ import annotations
 
 import functools
+import itertools
 import random
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
@@ -80,13 +81,14 @@ async def memory() -> AsyncIterator[Engine]:
 
 
 @asynccontextmanager
-async def redis(running: RunningRedis) -> AsyncIterator[Engine]:
-    async with open_redis(*running.masters, **running.options) as engine:
+async def redis(running: RunningRedis, prefix: str) -> AsyncIterator[Engine]:
+    async with open_redis(*running.masters, **running.options | {"prefix": prefix}) as engine:
         heard = Heard()
         engine.broker.attach(heard)
         yield Engine(engine.broker, engine.presence, heard)
 
 
+_numbers = itertools.count()
 OpenEngine = Callable[[], AbstractAsyncContextManager[Engine]]
 
 RARE = {"unix", "valkey"}
@@ -103,7 +105,10 @@ ENGINES = [pytest.param("", id="memory"), *map(_engine, TOPOLOGIES)]
 
 @pytest.fixture(params=ENGINES)
 def open_engine(request: pytest.FixtureRequest, redis_topology: Callable[[str], RunningRedis]) -> OpenEngine:
-    return functools.partial(redis, redis_topology(request.param)) if request.param else memory
+    if not request.param:
+        return memory
+    # A node of a cluster may hear last of what another test published: each test has names of its own.
+    return functools.partial(redis, redis_topology(request.param), f"app.{next(_numbers)}")
 
 
 async def test_offsets_go_up_by_one_and_are_delivered_in_order(open_engine: OpenEngine) -> None:

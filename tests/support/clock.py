@@ -14,7 +14,7 @@ import trio.testing
 
 from tests.support.time_limit import limited
 
-__all__ = ["run_in_real_time", "run_in_virtual_time", "seconds"]
+__all__ = ["children", "run_in_real_time", "run_in_virtual_time", "seconds"]
 
 _LONGEST = 4 * 3600.0
 """Virtual seconds: a test that waits for what never comes would go on with pings for ever."""
@@ -75,16 +75,18 @@ class _Together(trio.abc.Clock, trio.abc.Instrument):
             return deadline - self._now
         real = time.monotonic()
         self._quiet_since = self._quiet_since or real
-        if real < self._quiet_since + self._idle or any(map(_works, _children())):
+        if real < self._quiet_since + self._idle or any(map(_works, children())):
             return self._idle
         self._now = deadline
         return 0.0
 
 
-def _children() -> Iterator[Path]:
+def children() -> Iterator[Path]:
+    """Processes that this one started, as their places in /proc."""
     for task in Path("/proc/self/task").iterdir():
-        for pid in (task / "children").read_text().split():
-            yield Path("/proc", pid)
+        with suppress(OSError):  # a thread that has just ended
+            for pid in (task / "children").read_text().split():
+                yield Path("/proc", pid)
 
 
 def _works(process: Path) -> bool:
