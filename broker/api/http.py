@@ -58,6 +58,8 @@ _PER_TURN: Final = 500
 """Publications of a batch made before others get a turn: some milliseconds."""
 
 Handler = Callable[[Request], bytes | Awaitable[bytes]]
+Reader = tuple[Callable[[bytes], Any], Callable[[bytes], bytes]]
+"""What reads a text, and what spells it anew where that does not know its keys: for `read_json`."""
 
 
 class _LegacyCommand(Struct, forbid_unknown_fields=True):
@@ -80,14 +82,10 @@ class HttpApi:
         self._key = options.key.reveal().encode()
         self._insecure = options.insecure
         self._transport_errors = options.error_mode == "transport"
-        self._decoders: dict[str, msgspec.json.Decoder[Any]] = {
-            name: msgspec.json.Decoder(kind) for name, (kind, _) in api.methods.items()
-        }
+        self._readers: dict[str, Reader] = {name: _reader(kind) for name, (kind, _) in api.methods.items()}
         self._calls = {name: call for name, (_, call) in api.methods.items()}
-        self._respell = {name: respelled(kind) for name, (kind, _) in api.methods.items()}
-        self._read_publish, self._respell_publish = self._decoders["publish"].decode, self._respell["publish"]
-        self._batch, self._respell_batch = msgspec.json.Decoder(BatchRequest).decode, respelled(BatchRequest)
-        self._legacy, self._respell_legacy = msgspec.json.Decoder(_LegacyCommand).decode, respelled(_LegacyCommand)
+        self._publication = self._readers["publish"]
+        self._batch, self._legacy = _reader(BatchRequest), _reader(_LegacyCommand)
 
     @property
     def methods(self) -> list[str]:
@@ -107,7 +105,7 @@ class HttpApi:
     async def _answer(self, method: str, request: Request) -> bytes:
         started = perf_counter()
         try:
-            command = read_json(request.body, self._decoders[method].decode, self._respell[method])
+            command = read_json(request.body, *self._readers[method])
             result = await self._calls[method](command)
             answer = response(200, _encode({"result": result})) if result else _EMPTY_RESULT
         except _FAILURES as error:
@@ -135,7 +133,7 @@ class HttpApi:
     def _publish(self, request: Request) -> bytes | Awaitable[bytes]:
         started = perf_counter()
         try:
-            what = self._api.publication(read_json(request.body, self._read_publish, self._respell_publish))
+            what = self._api.publication(read_json(request.body, *self._publication))
         except _FAILURES as error:
             answer = self._failed("publish", request, error)
         else:
@@ -157,7 +155,7 @@ class HttpApi:
     def _answer_batch(self, request: Request) -> bytes | Awaitable[bytes]:
         started = perf_counter()
         try:
-            commands = read_json(request.body, self._batch, self._respell_batch).commands or []
+            commands = read_json(request.body, *self._batch).commands or []
         except BrokenJson as error:
             answer = self._failed("batch", request, error)
         else:
@@ -248,7 +246,7 @@ class HttpApi:
         return response(200, b"\n".join(replies))
 
     def _read_legacy(self, text: bytes) -> tuple[bytes, _LegacyCommand]:
-        return text, read_json(text, self._legacy, self._respell_legacy)
+        return text, read_json(text, *self._legacy)
 
     def _method(self, command: _LegacyCommand) -> str:
         """A method by name in any case, by its old number, or `publish`.
@@ -260,19 +258,19 @@ class HttpApi:
         if isinstance(name, int):
             return _LEGACY_NUMBERS.get(name, "")
         name = (name or "publish").lower()
-        if name not in self._decoders:
+        if name not in self._readers:
             raise ValueError(name)
         return name
 
     async def _legacy_reply(self, text: bytes, command: _LegacyCommand, method: str) -> dict[str, Any]:
         reply: dict[str, Any] = {"id": command.id} if command.id else {}
-        if method not in self._decoders:
+        if method not in self._readers:
             return reply | error_body(ApiError(*NOT_FOUND))
         params = bytes(command.params)
         if not params:
             params = text if command.method is None else b"{}"
         try:
-            request = read_json(params, self._decoders[method].decode, self._respell[method])
+            request = read_json(params, *self._readers[method])
         except BrokenJson:
             return reply | error_body(ApiError(*BAD_REQUEST))
         try:
@@ -307,6 +305,10 @@ class HttpApi:
             return False
         asked = parse_qs(head.query).get("api_key", [""])[0]
         return hmac.compare_digest(asked.encode(), self._key)
+
+
+def _reader(kind: type[Struct]) -> Reader:
+    return msgspec.json.Decoder(kind).decode, respelled(kind)
 
 
 def _published(result: PublishResult) -> bytes:

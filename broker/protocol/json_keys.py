@@ -6,6 +6,7 @@ silence. What such a reader refuses is spelled as it wants it, once, and read ag
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -26,13 +27,18 @@ def respelled(kind: Any) -> Callable[[bytes], bytes]:
 
     What it returns raises `msgspec.DecodeError` for what is no JSON, or no object where one is wanted.
     """
-    rewrite = _rewriter(inspect.type_info(kind))
-    assert rewrite is not None, "a struct"
 
     def respell(text: bytes) -> bytes:
-        return bytes(rewrite(Raw(text)))
+        return bytes(_rewriter_of(kind)(Raw(text)))
 
     return respell
+
+
+@functools.cache  # most are never needed
+def _rewriter_of(kind: Any) -> Rewrite:
+    rewrite = _rewriter(inspect.type_info(kind))
+    assert rewrite is not None, "a struct"
+    return rewrite
 
 
 def _rewriter(kind: inspect.Type) -> Rewrite | None:
