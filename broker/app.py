@@ -162,7 +162,11 @@ async def open_server(
         name = f"{name}_{siblings.number}"
     async with (
         open_stage() as stage,
-        engine(rng) if engine is not None else _open_engine(config, rng, stage) as opened,
+        (
+            engine(rng)
+            if engine is not None
+            else open_engine(config.engine, config.broker, config.presence_manager, rng, stage)
+        ) as opened,
         open_node(name, opened.broker, opened.presence, opened.controller, version=PROTOCOL_VERSION) as node,
     ):
         try:
@@ -202,10 +206,6 @@ async def open_server(
                 yield Server(handle, node, doors, context, opened, metrics, sites, urls, stage, loaded)
         finally:
             context.rules.backends.close()
-
-
-def _open_engine(config: Config, rng: random.Random, stage: Stage) -> AbstractAsyncContextManager[Engine]:
-    return open_engine(config.engine, config.broker, config.presence_manager, rng, stage)
 
 
 def _open_notices(context: Context, last: float) -> AbstractAsyncContextManager[Notices]:

@@ -317,7 +317,7 @@ class StreamLink:
             return b""
 
     async def wait_writable(self) -> None:
-        raise NotImplementedError("a stream is sent to by send_all")
+        await self.stream.wait_send_all_might_not_block()
 
     async def send_all(self, data: bytes) -> None:
         await self.stream.send_all(data)

@@ -276,16 +276,19 @@ class Link:
 
     async def _go_on(self, wait: Wait | None) -> None:
         """What waits in the server meanwhile is bounded there (client-output-buffer-limit)."""
-        while wait is not None:
-            await wait()
-            if self.why:
-                return
-            wait = self._hand_out()
-        if not self.why:
-            self._paused = False
-            self._stage.reader.add(self._sock.fileno(), self)
-            if self._has_more():
-                self.readable()
+        try:
+            while wait is not None:
+                await wait()
+                if self.why:
+                    return
+                wait = self._hand_out()
+            if not self.why:
+                self._paused = False
+                self._stage.reader.add(self._sock.fileno(), self)
+                if self._has_more():
+                    self.readable()
+        except Exception:  # the wall of the link, as in the shared reader
+            self.crashed()
 
     # ---- the end --------------------------------------------------------------------------------------------------
 
