@@ -9,14 +9,14 @@ import random
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Collection
+from contextlib import AbstractContextManager, nullcontext
 from typing import final
 
 import trio
 
+from broker.bench.redis import running_redis
 from broker.config import configure
 from broker.eager import in_order
 from broker.engines import open_engine
@@ -68,22 +68,6 @@ class _Counted:
         self.back.set()
 
 
-@contextmanager
-def _server(port: int, core: int) -> Iterator[subprocess.Popen[bytes]]:
-    with tempfile.TemporaryDirectory(prefix="redis-") as folder:
-        command = ["redis-server", "--port", str(port), "--save", "", "--dir", folder, "--loglevel", "warning"]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
-            os.sched_setaffinity(server.pid, {core})
-            while server.poll() is None:
-                with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                    break
-                time.sleep(0.01)
-            try:
-                yield server
-            finally:
-                server.kill()
-
-
 async def _message(broker: Broker, counted: _Counted, port: int, core: int, count: int, size: int) -> None:
     await broker.subscribe("flood")
     counted.most = counted.count + count
@@ -99,14 +83,19 @@ async def _message(broker: Broker, counted: _Counted, port: int, core: int, coun
     print(f"a message of {size} B before its fan-out: {spent / count * 1e6:.2f} us of CPU", flush=True)
 
 
-async def measure(options: argparse.Namespace) -> None:
+def _free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
+        return port
+
+
+async def measure(options: argparse.Namespace) -> None:
     first, *_, last = sorted(os.sched_getaffinity(0)) * 2
     os.sched_setaffinity(0, {first})
-    config = configure({"engine": {"type": "redis", "redis": {"address": f"127.0.0.1:{port}"}}})
-    with _server(port, last) as server:
+    with running_redis(_free_port) as redis:
+        os.sched_setaffinity(redis.pid, {last})
+        config = configure({"engine": {"type": "redis", "redis": {"address": redis.address}}})
         async with (
             open_stage() as stage,
             open_engine(config.engine, config.broker, config.presence_manager, random.Random(), stage) as engine,
@@ -114,15 +103,15 @@ async def measure(options: argparse.Namespace) -> None:
             counted = _Counted()
             engine.broker.attach(counted)
             for _ in range(options.rounds):
-                await _message(engine.broker, counted, port, last, options.messages, options.payload)
+                await _message(engine.broker, counted, redis.port, last, options.messages, options.payload)
             began = time.perf_counter()
             await in_order(engine.broker.subscribe(f"room:{n}") for n in range(options.subscriptions))
             print(f"{options.subscriptions:,} subscriptions made in {time.perf_counter() - began:.2f} s", flush=True)
             for _ in range(options.rounds):
                 counted.back = trio.Event()
-                server.kill()
-                server.wait()
-                with _server(port, last) as server:
+                redis.kill()
+                with redis.again() as redis:
+                    os.sched_setaffinity(redis.pid, {last})
                     began, spent = time.perf_counter(), time.process_time()
                     await counted.back.wait()
                     took, spent = time.perf_counter() - began, time.process_time() - spent

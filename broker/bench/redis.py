@@ -38,10 +38,10 @@ class Redis:
         os.kill(self.pid, signal.SIGKILL)
 
     @contextmanager
-    def again(self) -> Iterator[None]:
+    def again(self) -> Iterator[Redis]:
         """Started anew, in the same place, while the block lasts; it answers when the block begins."""
-        with _process(self.argv, self.port):
-            yield
+        with _process(self.argv, self.port) as process:
+            yield attrs.evolve(self, pid=process.pid)
 
 
 @contextmanager

@@ -19,7 +19,17 @@ from tests.e2e.tokens import token
 from tests.faults.checkers import Checker, Place, PresenceChecker, View
 from tests.support.patience import PATIENCE
 
-__all__ = ["Crowd", "Follower"]
+__all__ = ["ROOM", "Crowd", "Follower"]
+
+ROOM: dict[str, Any] = {
+    "name": "room",
+    "presence": True,
+    "history_size": 5000,
+    "history_ttl": "300s",
+    "force_recovery": True,
+    "allow_subscribe_for_client": True,
+}
+"""The namespace of its channels."""
 
 
 @final

@@ -17,21 +17,13 @@ import trio
 from tests.e2e.balancer import Direct
 from tests.e2e.cluster import over_redis, wait_known
 from tests.e2e.conftest import GetSdk
-from tests.e2e.crowd import Crowd
+from tests.e2e.crowd import ROOM, Crowd
 from tests.e2e.daemon import PEER, Daemon
 from tests.support.redis import running_redis
 
 pytestmark = pytest.mark.skipif(bool(PEER), reason="ours alone")
 
 TTL: Final = 8
-ROOM: dict[str, Any] = {
-    "name": "room",
-    "presence": True,
-    "history_size": 5000,
-    "history_ttl": "300s",
-    "force_recovery": True,
-    "allow_subscribe_for_client": True,
-}
 CONFIG: dict[str, Any] = {"client": {"presence_update_interval": "2s"}, "channel": {"namespaces": [ROOM]}}
 MOST_IN_PYTHON: Final = 200
 """Clients of the Python SDK; the others are the JavaScript SDK's."""

@@ -17,7 +17,7 @@ import trio
 from tests.e2e.balancer import Balancer
 from tests.e2e.cluster import over_redis, wait_known
 from tests.e2e.conftest import GetSdk
-from tests.e2e.crowd import Crowd
+from tests.e2e.crowd import ROOM, Crowd
 from tests.e2e.daemon import PEER, Daemon
 from tests.e2e.http import request
 from tests.e2e.tokens import token
@@ -29,14 +29,6 @@ from tests.support.redis import running_redis
 pytestmark = pytest.mark.skipif(bool(PEER), reason="starts nodes over a Redis of its own")
 
 CHANNELS = ("room:1", "room:2")
-ROOM: dict[str, Any] = {
-    "name": "room",
-    "presence": True,
-    "history_size": 5000,
-    "history_ttl": "300s",
-    "force_recovery": True,
-    "allow_subscribe_for_client": True,
-}
 TTL = 10
 CONFIG: dict[str, Any] = {
     "client": {"presence_update_interval": "2s"},
