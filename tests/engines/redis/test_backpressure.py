@@ -10,6 +10,7 @@ import trio.testing
 
 from broker.hub import Room
 from broker.protocol import ClientInfo, Publication
+from tests.conftest import ErrorLog
 from tests.support.patience import PATIENCE
 from tests.support.redis import running_redis
 from tests.support.redis_engine import open_redis
@@ -102,3 +103,30 @@ async def test_redis_cuts_off_who_takes_nothing_for_long_and_that_is_told() -> N
             await slow.interruption.wait()
         assert slow.lost == ["news"]
         assert await pubsub.line.need().call("PING") == [b"pong", b""]
+
+
+class Failing(Slow):
+    """Fails once, at what comes after it has waited."""
+
+    def publication(self, channel: str, pub: Publication, epoch: str, base: Publication | None) -> Room | None:
+        if self.room.is_set() and not self.lost:
+            raise ZeroDivisionError
+        return super().publication(channel, pub, epoch, base)
+
+
+async def test_what_fails_after_a_wait_ends_the_link_alone(error_log: ErrorLog) -> None:
+    error_log.expect("what came from Redis could not be handled")
+    async with running_redis() as server, open_redis(server) as opened:
+        failing = Failing()
+        opened.broker.attach(failing)
+        await opened.broker.subscribe("news")
+        for text in _many(0, MOST + 1):
+            server.ask("PUBLISH", "centrifugo.client.news", text)
+        await failing.until(MOST)
+        failing.room.set()
+        with trio.fail_after(PATIENCE):
+            await failing.interruption.wait()
+        assert failing.lost == ["news"]
+        server.ask("PUBLISH", "centrifugo.client.news", *_many(MOST, MOST + 1))
+        await failing.until(MOST + 1)
+        assert failing.taken == list(range(MOST + 1))
