@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import final
 
 import trio
 
+from broker.bench.local import free_port
 from broker.bench.redis import running_redis
 from broker.config import configure
 from broker.eager import in_order
@@ -83,17 +83,10 @@ async def _message(broker: Broker, counted: _Counted, port: int, core: int, coun
     print(f"a message of {size} B before its fan-out: {spent / count * 1e6:.2f} us of CPU", flush=True)
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
 async def measure(options: argparse.Namespace) -> None:
     first, *_, last = sorted(os.sched_getaffinity(0)) * 2
     os.sched_setaffinity(0, {first})
-    with running_redis(_free_port) as redis:
+    with running_redis(free_port) as redis:
         os.sched_setaffinity(redis.pid, {last})
         config = configure({"engine": {"type": "redis", "redis": {"address": redis.address}}})
         async with (

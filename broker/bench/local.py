@@ -26,7 +26,7 @@ from broker.bench.redis import Redis, running_redis
 from broker.bench.target import TRANSPORTS, Target
 from broker.bench.usage import pin
 
-__all__ = ["CONFIG", "RPC_NAMESPACE", "Asked", "Candidate", "Cores", "Tls", "daemon", "floor", "running"]
+__all__ = ["CONFIG", "RPC_NAMESPACE", "Asked", "Candidate", "Cores", "Tls", "daemon", "floor", "free_port", "running"]
 
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
@@ -161,7 +161,7 @@ def running(
         _backend(asked, backend_cores) as sections,
         _redis(own_redis) as own,
     ):
-        port = _free_port()
+        port = free_port()
         config = Path(folder) / "config.json"
         address = own.address if own is not None else redis
         config.write_text(json.dumps(_config(port, tls, transport, address) | sections))
@@ -206,7 +206,7 @@ def _redis(wanted: bool) -> Iterator[Redis | None]:
     if not wanted:
         yield None
         return
-    with running_redis(_free_port) as redis:
+    with running_redis(free_port) as redis:
         yield redis
 
 
@@ -216,7 +216,7 @@ def _backend(asked: Asked | None, cores: Sequence[int]) -> Iterator[dict[str, An
     if asked is None:
         yield {}
         return
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, str(Path(backend.__file__)), str(port), str(asked.delay)]
     with subprocess.Popen(command, env=_environment(), stdout=subprocess.PIPE) as process:
         try:
@@ -248,7 +248,8 @@ def _environment() -> dict[str, str]:
     return environment | {"PYTHONPATH": os.pathsep.join(filter(None, path)), "GOMAXPROCS": "1"}
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on just now."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
